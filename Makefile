@@ -1,0 +1,44 @@
+# Two commands are all that a new user needs: `make simulate` and `make test`. Each sets up what it needs in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SCENARIO ?= scenarios/medmnist.yaml
+
+.PHONY: simulate test unit engines lint smoke benchmarks picture clean
+
+simulate: $(VENV)/installed
+	$(BIN)/fedsplit simulate $(SCENARIO)
+
+test: unit engines
+
+unit: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+engines: $(VENV)/installed
+	$(BIN)/python -m pytest -m engine
+
+lint: $(VENV)/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+smoke: $(VENV)/installed
+	set -e; for scenario in $$(find scenarios -name '*.yaml' | sort); do \
+		$(BIN)/fedsplit simulate $$scenario --smoke --out $$(mktemp -d)/run; \
+	done
+
+benchmarks: $(VENV)/installed
+	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+picture: $(VENV)/installed
+	$(BIN)/python docs/picture.py
+
+clean:
+	rm -rf $(VENV) runs build
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[flower,development]'
+	touch $@

@@ -1,0 +1,113 @@
+"""How much leaks without a defense, on real images: the floor that every attack and every defense is measured from.
+
+`python benchmarks/leak.py` needs the images (FEDSPLIT_DATA) and some minutes; `--only medical` runs the cases whose
+name begins so. Prints a table of accuracies and scores, then one JSON object on the last line.
+"""
+
+import argparse
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedsplit.component import Trust
+from fedsplit.records.outcome import Outcome
+from fedsplit.scenario import parse
+from fedsplit.simulate import simulate
+
+MEDICAL = {
+    "partition": {"kind": "dirichlet", "clients": 10, "alpha": 0.5},
+    "model": {"kind": "linear", "width": 100},
+    "cut": "rows",
+    "protocol": {"kind": "splitfed_v1", "rounds": 5, "batch_size": 64},
+}
+# 4,000 auxiliary images of which an attacker learns from 85 % and stops by the rest.
+AUXILIARY_4000 = {"private": 0.5, "test": 0.14, "auxiliary": 0.334, "public": 0.0, "evaluation": 0.026}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scenario without defense. goals: (score, at least)."""
+
+    name: str
+    scenario: dict
+    goals: tuple[tuple[str, float], ...]
+
+
+CASES = (
+    Case(
+        "medical 28",
+        {
+            **MEDICAL,
+            "dataset": {"kind": "medical_mnist", "image_size": 28, "limit": 12000},
+            "roles": AUXILIARY_4000,
+            "attacks": [{"kind": "linear_inverse"}, {"kind": "inverse_network"}, {"kind": "nearest_neighbour"}],
+        },
+        (("accuracy", 0.98), ("linear_inverse psnr", 40.0), ("inverse_network psnr", 32.0)),
+    ),
+    Case(
+        "medical 64",
+        {
+            **MEDICAL,
+            "dataset": {"kind": "medical_mnist", "image_size": 64, "limit": 12000},
+            "roles": AUXILIARY_4000,
+            "attacks": [{"kind": "nearest_neighbour"}],
+        },
+        (("accuracy", 0.98),),
+    ),
+    *(
+        Case(
+            f"lenet conv1 {kind}",
+            {
+                "dataset": {"kind": kind, "limit": 12000},
+                "roles": AUXILIARY_4000,
+                "partition": {"kind": "dirichlet", "clients": 10, "alpha": 0.5},
+                "model": {"kind": "lenet"},
+                "cut": "conv1",
+                "protocol": {"kind": "splitfed_v1", "rounds": 5, "batch_size": 64},
+                "attacks": [{"kind": "linear_inverse"}, {"kind": "inverse_network"}],
+            },
+            (("best psnr", 30.0),),
+        )
+        for kind in ("mnist", "cifar10")
+    ),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="run the cases whose name begins with this")
+    wanted = parser.parse_args().only
+    results = {case.name: measured(case) for case in CASES if case.name.startswith(wanted)}
+    print(json.dumps(results))
+
+
+def measured(case: Case) -> dict[str, float | None]:
+    """Runs a case and prints its line of the table."""
+    scenario = parse(
+        {"name": "benchmark", "targets": {"from": "private", "count": 400}, **case.scenario}, Trust(plugins=False)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = simulate(scenario, Path(folder), lambda _: None).outcomes
+    found: dict[str, float | None] = {"accuracy": outcomes[0].utility.accuracy}
+    for outcome in outcomes:
+        found |= {f"{outcome.attack} {name}": score.mean for name, score in outcome.scores.items()}
+        found[f"{outcome.attack} seconds"] = outcome.seconds
+        found[f"{outcome.attack} valid"] = float(outcome.valid)
+    found["best psnr"] = max(outcome.scores["psnr"].mean or 0.0 for outcome in outcomes)
+    found |= anchors(outcomes[0])
+    print(f"{case.name}")
+    for name, value in found.items():
+        goal = dict(case.goals).get(name)
+        verdict = "" if goal is None else f"   at least {goal:g}: {'reached' if value and value >= goal else 'MISSED'}"
+        print(f"  {name:40} {value:10.4f}{verdict}")
+    return found
+
+
+def anchors(outcome: Outcome) -> dict[str, float | None]:
+    """The trivial guesses' scores."""
+    return {f"{anchor} {name}": value for anchor, scores in outcome.anchors.items() for name, value in scores.items()}
+
+
+if __name__ == "__main__":
+    main()

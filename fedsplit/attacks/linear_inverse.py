@@ -1,0 +1,59 @@
+"""The best linear guess in closed form: ridge regression from smashed data to images (Hoerl and Kennard,
+"Ridge regression: biased estimation for nonorthogonal problems", Technometrics 1970)."""
+
+from typing import ClassVar
+
+import torch
+from pydantic import PositiveInt
+from torch import Generator, Tensor
+
+from fedsplit.attacks.base import Attack, ask, release_varies
+from fedsplit.layers.site_map import SiteMap, fit_site_map
+from fedsplit.layers.sites import sites_of
+from fedsplit.numerics.ridge import fit_ridges
+from fedsplit.records.leak import Asset, Leak
+from fedsplit.records.reconstruction import Evidence, Reconstruction
+
+
+class LinearInverse(Attack):
+    """Regresses the auxiliary images on their smashed data, and applies the fit to the targets.
+
+    A ridge from all smashed data to all pixels; or, where that does better, first a map that all rows or places of
+    the image share, and then the ridge for what it left over. Each strength is chosen by exact leave-one-out error,
+    from almost none to infinite, where the guess is the mean image. Nothing is trained, so that a failure to converge
+    cannot be taken for a defense.
+    """
+
+    needs: ClassVar[frozenset[Asset]] = frozenset({Asset.SMASHED, Asset.AUXILIARY_PAIRS})
+
+    draws: PositiveInt = 4
+    """Releases per auxiliary image, where the release is random, the client can be queried, and there are more images
+    than features (else each draw would make the problem larger in its cube)."""
+
+    def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:
+        """Linear in the smashed data. Draws of one image are left out together."""
+        assert leak.smashed is not None and leak.auxiliary_pairs is not None
+        targets, pairs = leak.smashed, leak.auxiliary_pairs.smashed.to(leak.smashed)
+        images = leak.auxiliary.images.to(targets)
+        draws = self.draws if pairs[0].numel() <= len(pairs) and release_varies(leak, rng) else 1
+        if draws > 1:
+            more = [ask(leak, images, rng).to(targets) for _ in range(draws - 1)]
+            pairs = torch.stack([pairs, *more], dim=1).flatten(0, 1)
+            images = images.repeat_interleave(draws, dim=0)
+        # The second form competes with the whole ridge alone; where the release is noisy, that one often wins.
+        shared = _shared(pairs, images, leak)
+        rests = [images, *(images - fitted.predict(pairs) for fitted in shared)]
+        ridges = fit_ridges(pairs.flatten(1), [rest.flatten(1) for rest in rests], block=draws)
+        errors = [min(ridge.errors) for ridge in ridges]
+        best = errors.index(min(errors))
+        guess = ridges[best].predict(targets.flatten(1)).view(-1, *leak.image_shape)
+        words = f"ridge strength {ridges[best].strength:.0e}, draws {draws}"
+        if best > 0:
+            guess = guess + shared[best - 1].predict(targets)
+            words += f", after a map shared by {shared[best - 1].sites.name}"
+        return Reconstruction(guess, Evidence(settings=words))
+
+
+def _shared(pairs: Tensor, images: Tensor, leak: Leak) -> list[SiteMap]:
+    candidates = [sites for sites in sites_of(tuple(pairs.shape[1:]), leak.image_shape) if sites.count > 1]
+    return [fit_site_map(pairs, images, candidates)] if candidates else []

@@ -1,0 +1,101 @@
+"""What a run is going to do, told before it does it: the threat card, and an estimate of its cost."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+import torch
+
+from fedsplit.records.images import Shape
+from fedsplit.records.leak import Asset
+from fedsplit.scenario import Cell, Scenario
+from fedsplit.split import Segments
+
+_MEANINGS = {
+    Asset.SMASHED: "smashed data",
+    Asset.CUT_GRADIENTS: "cut gradients",
+    Asset.LABELS: "labels",
+    Asset.AUXILIARY_PAIRS: "pairs of its own images with their smashed data",
+    Asset.CLIENT_QUERIES: "released answers to images of its own",
+    Asset.CLIENT_WEIGHTS: "client segments",
+    Asset.SERVER_SEGMENTS: "server segments over time",
+    Asset.DEFENSE: "the defense and its parameters",
+}
+
+
+def card(scenario: Scenario, shape: Shape, classes: int) -> str:
+    """Who holds what, who sees what, which attack uses which asset; plain text, a line each."""
+    return "\n".join(_lines(scenario, shape, classes))
+
+
+def _lines(scenario: Scenario, shape: Shape, classes: int) -> Iterator[str]:
+    segments = _segments(scenario, 0, shape, classes)
+    size = " x ".join(map(str, shape))
+    smashed = " x ".join(map(str, segments.cut_shape))
+    yield f"{scenario.dataset.title}: images {size}, {classes} classes, {scenario.partition.clients} clients"
+    yield f"clients hold   {', '.join(segments.client.names)}; their images and labels"
+    yield f"server holds   {', '.join(segments.server.names)}"
+    yield f"crosses        up: {smashed} smashed values per image, labels; down: cut gradients"
+    yield f"defenses       {', '.join(f'{name} ({defense.kind})' for name, defense in scenario.rows)}"
+    yield f"targets        {scenario.targets.count} {scenario.targets.source} images"
+    for threat in scenario.threats:
+        seen = ", ".join(_MEANINGS[asset] for asset in Asset if asset in threat.assets)
+        yield f"{threat.kind} sees or knows {seen}"
+    for duel in scenario.duels:
+        uses = ", ".join(_MEANINGS[asset] for asset in Asset if asset in duel.attack.needs)
+        where = f"{duel.attack.leak} leak of round {duel.round}"
+        yield f"{duel.attack_name} (under {duel.threat_name}, {where}) needs {uses}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will cost. bytes: (up, down) per step. memory: bytes that training and the largest leak hold."""
+
+    cells: int
+    attacks: int
+    steps: int
+    bytes: tuple[int, int]
+    memory: int
+
+    def __str__(self) -> str:
+        up, down = (value / 2**10 for value in self.bytes)
+        return (
+            f"{self.cells} trainings, {self.attacks} attacks (controls not counted), {self.steps:,} steps in all, "
+            f"{up:,.0f} KiB up and {down:,.0f} KiB down per step, about {self.memory / 2**20:,.0f} MiB of memory"
+        )
+
+
+def estimate(scenario: Scenario, shape: Shape, classes: int, images: int) -> Estimate:
+    """From shapes and counts alone; the memory is that of the row that needs most."""
+    roles = scenario.roles
+    private = round(images * roles.private)
+    clients = scenario.partition.clients
+    item = scenario.dtype.itemsize
+    cells = tuple(scenario.cells)
+    rows = [_segments(scenario, index, shape, classes) for index in range(len(scenario.rows))]
+    smashed = max(prod(segments.cut_shape) for segments in rows) * item
+    parameters = max(_parameters(segments) for segments in rows) * item
+    auxiliary = round(images * roles.auxiliary)
+    pool = private if scenario.targets.source == "private" else round(images * roles.test)
+    targets = pool if scenario.targets.count == "all" else min(scenario.targets.count, pool)
+    pages = len(set(scenario.recording.training) | set(scenario.recording.inference))
+    # Parameters, gradients and two moments; per recorded round the averaged segments and every client's own; leaks
+    # hold targets and auxiliary pairs.
+    memory = 4 * parameters + pages * (2 + clients) * parameters + (2 * targets + auxiliary) * smashed
+    return Estimate(
+        cells=len(cells),
+        attacks=len(cells) * len(scenario.duels),
+        steps=scenario.protocol.steps(tuple([private // clients] * clients)) * len(cells),
+        bytes=(scenario.protocol.batch_size * (smashed + 8), scenario.protocol.batch_size * smashed),
+        memory=memory + images * prod(shape) * 4,
+    )
+
+
+def _segments(scenario: Scenario, row: int, shape: Shape, classes: int) -> Segments:
+    with torch.device("meta"):
+        return scenario.plan(Cell(*scenario.rows[row], 0), shape, classes).segments()
+
+
+def _parameters(segments: Segments) -> int:
+    both = (segments.client, segments.server)
+    return sum(parameter.numel() for segment in both for parameter in segment.parameters())

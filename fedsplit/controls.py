@@ -1,0 +1,166 @@
+"""Runs an attack with its controls and says whether its outcome may be believed.
+
+An attack that does not work looks just like a defense that does; these checks tell them apart.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from fedsplit.attacks.base import Attack, Check
+from fedsplit.defenses.base import Defense
+from fedsplit.records.leak import Leak, Query
+from fedsplit.records.outcome import Control, Score
+from fedsplit.records.reconstruction import Reconstruction
+from fedsplit.seeding import Seeds
+
+Scorer = Callable[[torch.Tensor], Score]
+"""A reconstruction's images -> its score by the headline metric; what it compares with stays with its maker."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What controls need around an attack.
+
+    score: the headline metric. anchor: its value for the mean auxiliary image. undefended: whether this is the row
+    without defense. passed: whether the same attack passed there (True on that row itself).
+    defended, bare: what a client answers with and without the defense, in the phase of the leak.
+    victim: a fingerprint of everything that was trained and of every copy the adversary might hold.
+    """
+
+    score: Scorer
+    anchor: float
+    undefended: bool
+    passed: bool
+    defense: Defense
+    defended: Query
+    bare: Query
+    victim: Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A reconstruction with the checks it went through. reason: why it is invalid, or empty."""
+
+    reconstruction: Reconstruction
+    controls: dict[str, Control]
+    seconds: float
+
+    @property
+    def valid(self) -> bool:
+        """Whether every control is content."""
+        return all(control.ok for control in self.controls.values())
+
+    @property
+    def reason(self) -> str:
+        """What the failed controls found."""
+        return "; ".join(control.detail for control in self.controls.values() if not control.ok)
+
+
+def judge(attack: Attack, leak: Leak, bench: Bench, seeds: Seeds) -> Judged:
+    """One attack on one leak, and every control that applies."""
+    victim = bench.victim()
+    began = time.perf_counter()
+    guess = attack.reconstruct(leak, seeds("attack"))
+    seconds = time.perf_counter() - began
+    controls = {"images": _images(guess, leak)}
+    if controls["images"].ok:
+        controls |= _strength(attack, leak, guess, bench, seeds)
+    controls |= {check: _CHECKS[check](guess, bench.undefended) for check in sorted(attack.controls)}
+    if bench.defense.releases:
+        controls["defense_acts"] = _acts(leak, bench, seeds)
+    controls["victim_unchanged"] = _unchanged(ok=bench.victim() == victim)
+    return Judged(guess, controls, seconds)
+
+
+def _strength(attack: Attack, leak: Leak, guess: Reconstruction, bench: Bench, seeds: Seeds) -> dict[str, Control]:
+    score = bench.score(guess.images)
+    if not bench.undefended:
+        return {
+            "passed_undefended": Control(
+                ok=bench.passed,
+                detail="the same attack on the undefended row" + ("" if bench.passed else " is invalid"),
+            ),
+            "not_broken": _not_broken(score, bench.anchor),
+        }
+    order = torch.randperm(len(guess.images), generator=seeds("permutation"))
+    shuffled = attack.reconstruct(leak.permuted(order.to(leak.auxiliary.images.device)), seeds("attack"))
+    return {
+        "beats_mean_image": _beats(score, bench.anchor),
+        "permuted_leak": _powerless(bench.score(shuffled.images), bench.anchor),
+    }
+
+
+def _beats(score: Score, anchor: float) -> Control:
+    worst = score.low if score.more_leaks == "higher" else score.high
+    ok = worst is not None and _leaks_more(worst, anchor, score)
+    verb = "beats" if ok else "does not beat"
+    return Control(ok=ok, detail=f"{_shown(score)} {verb} the mean image ({anchor:.4g})")
+
+
+def _powerless(score: Score, anchor: float) -> Control:
+    best = score.high if score.more_leaks == "higher" else score.low
+    ok = best is not None and not _leaks_more(best, anchor, score)
+    verb = "stays below" if ok else "exceeds"
+    return Control(ok=ok, detail=f"with the leak permuted, {_shown(score)} {verb} the mean image ({anchor:.4g})")
+
+
+def _not_broken(score: Score, anchor: float) -> Control:
+    best = score.high if score.more_leaks == "higher" else score.low
+    # Equal is fine: with nothing to learn, the mean image is the right answer.
+    ok = best is not None and (best == anchor or _leaks_more(best, anchor, score))
+    detail = f"{_shown(score)} against the mean image ({anchor:.4g})"
+    return Control(ok=ok, detail=detail if ok else f"broken attack: {detail} is significantly worse")
+
+
+def _leaks_more(value: float, anchor: float, score: Score) -> bool:
+    return value > anchor if score.more_leaks == "higher" else value < anchor
+
+
+def _shown(score: Score) -> str:
+    return " ".join(f"{value:.4g}" if value is not None else "?" for value in (score.low, score.mean, score.high))
+
+
+def _images(guess: Reconstruction, leak: Leak) -> Control:
+    assert leak.smashed is not None, "every attack sees smashed data"
+    expected = (len(leak.smashed), *leak.image_shape)
+    if tuple(guess.images.shape) != expected:
+        return Control(ok=False, detail=f"images of shape {tuple(guess.images.shape)} instead of {expected}")
+    finite = bool(torch.isfinite(guess.images).all())
+    return Control(ok=finite, detail="one finite image per target" if finite else "images that are not finite")
+
+
+def _moved(guess: Reconstruction, undefended: bool) -> Control:  # noqa: FBT001
+    del undefended
+    ok = guess.evidence.before != guess.evidence.after
+    return Control(ok=ok, detail=f"the attacker's parameters {'moved' if ok else 'did not move'}")
+
+
+def _fell(guess: Reconstruction, undefended: bool) -> Control:  # noqa: FBT001
+    losses = guess.evidence.losses
+    if not losses:
+        return Control(ok=False, detail="the attacker recorded no training loss")
+    # A perfect defense leaves nothing to learn, so under a defense the loss need only not rise.
+    ceiling = 0.5 * losses[0] if undefended else 1.02 * losses[0]
+    ok = min(losses) <= ceiling
+    verb = "went" if ok else "did not fall: it went"
+    return Control(ok=ok, detail=f"the attacker's training loss {verb} from {losses[0]:.3g} to {min(losses):.3g}")
+
+
+_CHECKS: dict[Check, Callable[[Reconstruction, bool], Control]] = {"parameters_moved": _moved, "loss_fell": _fell}
+
+
+def _acts(leak: Leak, bench: Bench, seeds: Seeds) -> Control:
+    images = leak.auxiliary.images[:8]
+    once = bench.defended(images, seeds("acts", 1))
+    again = bench.defended(images, seeds("acts", 2))
+    bare = bench.bare(images, seeds("acts", 1))
+    ok = not torch.equal(once, again) or not torch.equal(once, bare)
+    return Control(ok=ok, detail=f"the defense {'acts' if ok else 'does not act'} on what the adversary sees")
+
+
+def _unchanged(*, ok: bool) -> Control:
+    verb = "are as before" if ok else "were changed by"
+    return Control(ok=ok, detail=f"the victim's weights and buffers {verb} the attack")

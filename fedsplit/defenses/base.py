@@ -1,0 +1,100 @@
+"""The contract of a defense: eight moments in a model's life at which a client may act."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from fedsplit.component import Component, Family
+from fedsplit.models.base import Model
+from fedsplit.records.images import Holding, Images
+from fedsplit.records.step import ClientStep, ServerStep
+
+Phase = Literal["training", "inference"]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """How one client answers once training is over.
+
+    release: (smashed, rng) -> what leaves at the cut, the same shape. answer: (images, confidences) -> the released
+    confidence vectors, (n, classes) on the simplex.
+    """
+
+    release: Callable[[Tensor, Generator], Tensor]
+    answer: Callable[[Tensor, Tensor], Tensor]
+
+
+class Defense(Component):
+    """What a client does about its leak. Every hook is a no-op here; a member overrides the one or two it needs.
+
+    This is the one base whose concrete methods may be overridden.
+    """
+
+    active: Literal["training", "inference", "both"] = "both"
+    """When `release` acts. Refused for a defense that releases its smashed data as they are."""
+
+    def model_post_init(self, context: object) -> None:
+        """Refuses a setting that would do nothing."""
+        del context
+        if self.active != "both" and not self.releases:
+            raise ValueError("`active` has no effect: this defense does not change what it releases")
+
+    @property
+    def releases(self) -> bool:
+        """Whether this defense changes what leaves at the cut."""
+        return type(self).release is not Defense.release
+
+    def build(self, model: Model, cut: str) -> tuple[Model, str]:
+        """Changes the architecture by wrapping the model; returns it with the name of its last client block."""
+        return model, cut
+
+    def warm_start(self, blocks: nn.Module, public: Images, rng: Generator) -> tuple[str, ...]:
+        """Before round 1: trains `blocks` (all named blocks in order) in place; returns the names of frozen blocks."""
+        del blocks, public, rng
+        return ()
+
+    def augment(self, data: Holding, public: Images, model: nn.Module, rng: Generator) -> Holding:
+        """Once per client, before its first round. Rows that are added carry their own weight and row -1."""
+        del public, model, rng
+        return data
+
+    def release(self, smashed: Tensor, rng: Generator) -> Tensor:
+        """(n, *cut shape) -> the same shape: whatever leaves at the cut. Differentiable where it can be."""
+        del rng
+        return smashed
+
+    def client_penalty(self, step: ClientStep) -> Tensor:
+        """A scalar that the client adds to the task loss of its own segment."""
+        return torch.zeros((), dtype=step.smashed.dtype, device=step.smashed.device)
+
+    def server_penalty(self, step: ServerStep) -> Tensor:
+        """A scalar that the server adds to the task loss."""
+        return torch.zeros((), dtype=step.logits.dtype, device=step.logits.device)
+
+    def after_backward(self, segment: nn.Module, step: ClientStep, rng: Generator) -> None:
+        """Between the backward pass and the optimiser's step: may change the client segment's gradients."""
+
+    def after_step(self, segment: nn.Module, step: ClientStep, rng: Generator) -> None:
+        """After the optimiser's step: may change the client segment's parameters."""
+
+    def deploy(self, model: nn.Module, data: Holding, rng: Generator) -> Deployed:
+        """After training, at each client, on its own rows, with the deployed model: how this client answers."""
+        del model, data, rng
+
+        def release(smashed: Tensor, rng: Generator) -> Tensor:
+            for member in self.releasing("inference"):
+                smashed = member.release(smashed, rng)
+            return smashed
+
+        return Deployed(release=release, answer=lambda _, confidences: confidences)
+
+    def releasing(self, phase: Phase) -> tuple["Defense", ...]:
+        """The defenses whose `release` acts in this phase, left to right (a composition has several)."""
+        return (self,) if self.releases and self.active in (phase, "both") else ()
+
+
+DEFENSES: Family[Defense] = Family("defenses", Defense, sequence="composition")
+AnyDefense = Annotated[Defense, DEFENSES]

@@ -1,0 +1,80 @@
+"""Several defenses in one row of the table, left to right. A YAML list of defenses is short for it."""
+
+from functools import reduce
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Generator, Tensor, nn
+
+from fedsplit.defenses.base import AnyDefense, Defense, Deployed, Phase
+from fedsplit.models.base import Model
+from fedsplit.records.images import Holding, Images
+from fedsplit.records.step import ClientStep, ServerStep
+
+
+class Composition(Defense):
+    """Each hook of every member in turn: what one gives, the next one gets; penalties are summed."""
+
+    active: Literal["both"] = "both"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Every member says for itself when its `release` acts."""
+    members: Annotated[tuple[AnyDefense, ...], Field(min_length=1)]
+    """The defenses, from the image outwards."""
+
+    @property
+    def releases(self) -> bool:
+        """Whether any member changes what leaves at the cut."""
+        return any(member.releases for member in self.members)
+
+    def build(self, model: Model, cut: str) -> tuple[Model, str]:
+        """Every member wraps the model the one before it made."""
+        for member in self.members:
+            model, cut = member.build(model, cut)
+        return model, cut
+
+    def warm_start(self, blocks: nn.Module, public: Images, rng: Generator) -> tuple[str, ...]:
+        """The frozen blocks of all members."""
+        return tuple(name for member in self.members for name in member.warm_start(blocks, public, rng))
+
+    def augment(self, data: Holding, public: Images, model: nn.Module, rng: Generator) -> Holding:
+        """Every member adds to what the one before it left."""
+        for member in self.members:
+            data = member.augment(data, public, model, rng)
+        return data
+
+    def releasing(self, phase: Phase) -> tuple[Defense, ...]:
+        """The members that act in this phase."""
+        return tuple(part for member in self.members for part in member.releasing(phase))
+
+    def client_penalty(self, step: ClientStep) -> Tensor:
+        """The members' penalties, summed."""
+        return _sum(tuple(member.client_penalty(step) for member in self.members))
+
+    def server_penalty(self, step: ServerStep) -> Tensor:
+        """The members' penalties, summed."""
+        return _sum(tuple(member.server_penalty(step) for member in self.members))
+
+    def after_backward(self, segment: nn.Module, step: ClientStep, rng: Generator) -> None:
+        """Every member in turn."""
+        for member in self.members:
+            member.after_backward(segment, step, rng)
+
+    def after_step(self, segment: nn.Module, step: ClientStep, rng: Generator) -> None:
+        """Every member in turn."""
+        for member in self.members:
+            member.after_step(segment, step, rng)
+
+    def deploy(self, model: nn.Module, data: Holding, rng: Generator) -> Deployed:
+        """Releases and answers pass through every member's."""
+        deployed = tuple(member.deploy(model, data, rng) for member in self.members)
+
+        def release(smashed: Tensor, rng: Generator) -> Tensor:
+            return reduce(lambda tensor, part: part.release(tensor, rng), deployed, smashed)
+
+        def answer(images: Tensor, confidences: Tensor) -> Tensor:
+            return reduce(lambda tensor, part: part.answer(images, tensor), deployed, confidences)
+
+        return Deployed(release=release, answer=answer)
+
+
+def _sum(penalties: tuple[Tensor, ...]) -> Tensor:
+    return reduce(Tensor.add, penalties)

@@ -1,0 +1,27 @@
+"""Laplace noise on the smashed data (Titcombe, Hall, Papadopoulos, Romanini, DPML workshop at ICLR 2021)."""
+
+import torch
+from pydantic import PositiveFloat
+from torch import Generator, Tensor
+
+from fedsplit.defenses.base import Defense
+from fedsplit.numerics.scale import spread
+
+
+class LaplaceNoise(Defense):
+    """Adds independent Laplace noise to every activation that leaves the client, fresh on every release."""
+
+    scale: PositiveFloat
+    """The distribution's scale b (standard deviation b * sqrt 2), in units of the activation, or of each sample's own
+    deviation where `relative`."""
+    relative: bool = False
+    """Whether `scale` is a multiple of the standard deviation of the sample's smashed data."""
+
+    def release(self, smashed: Tensor, rng: Generator) -> Tensor:
+        """(n, *cut shape) -> the same shape."""
+        uniform = torch.rand(smashed.shape, generator=rng, device=rng.device, dtype=smashed.dtype) - 0.5
+        # The inverse distribution function; clamped since the generator's half-open interval holds -1/2 itself.
+        magnitude = -torch.log1p(-2 * uniform.abs().clamp(max=0.5 - torch.finfo(smashed.dtype).eps))
+        noise = (uniform.sign() * magnitude).to(smashed.device)
+        width = self.scale * spread(smashed.detach()) if self.relative else self.scale
+        return smashed + width * noise

@@ -1,0 +1,35 @@
+"""The contract of an engine: how a federation is executed."""
+
+from abc import abstractmethod
+from typing import Annotated, ClassVar, Literal
+
+from fedsplit.component import Component, Family
+from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.ledger import Recording
+from fedsplit.federation.plan import Plan
+from fedsplit.federation.roles import FederationData
+from fedsplit.federation.trained import Standing, Trained
+from fedsplit.protocols.base import Protocol
+
+
+class Engine(Component):
+    """Runs a protocol over the parties. On a CPU every engine gives the same numbers, bit for bit."""
+
+    grains: ClassVar[frozenset[Literal["round", "step"]]]
+    """Which protocols it can run."""
+
+    @abstractmethod
+    def train(
+        self,
+        protocol: Protocol,
+        plan: Plan,
+        start: Standing,
+        data: FederationData,
+        recording: Recording,
+        checkpoint: Checkpoint,
+    ) -> Trained:
+        """The whole training, from the checkpoint on. Raises EngineError where a client fails."""
+
+
+ENGINES: Family[Engine] = Family("engines", Engine)
+AnyEngine = Annotated[Engine, ENGINES]

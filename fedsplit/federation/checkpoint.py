@@ -1,0 +1,146 @@
+"""A federation on disk: the standing after the last round and the ledger's pages; safetensors and JSON, no pickle."""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from fedsplit.errors import EngineError
+from fedsplit.federation.ledger import Ledger, Page
+from fedsplit.federation.plan import State
+from fedsplit.federation.trained import Standing
+from fedsplit.records.exchange import Exchange
+
+_META = "fedsplit"
+
+
+class Checkpoint:
+    """`<cell>/checkpoint/standing.safetensors` and `<cell>/ledger/round-<n>.safetensors`, each replaced atomically."""
+
+    def __init__(self, cell: Path, fingerprint: str) -> None:
+        """`fingerprint` says what is trained; a standing of anything else is not gone on from."""
+        self.cell = cell
+        self._standing = cell / "checkpoint" / "standing.safetensors"
+        self._pages = cell / "ledger"
+        self.fingerprint = fingerprint
+
+    def save(self, standing: Standing, page: Page | None) -> None:
+        """The page first: a standing on disk promises that its pages are there."""
+        if page is not None:
+            self._save_page(page)
+        tensors: dict[str, Tensor] = {}
+        _put(tensors, "client", standing.client)
+        _put(tensors, "server", standing.server)
+        for client, (own, copy) in standing.memories.items():
+            _put(tensors, f"memory/{client}/client", own)
+            _put(tensors, f"memory/{client}/server", copy)
+        meta = {
+            "fingerprint": self.fingerprint,
+            "round": standing.round,
+            "losses": standing.losses,
+            "bytes": standing.bytes,
+            "steps": standing.steps,
+            "clients": sorted(standing.memories),
+        }
+        _write(self._standing, tensors, json.dumps(meta))
+
+    def load(self) -> tuple[Standing, Ledger] | None:
+        """Where training stopped, or None where there is nothing (or nothing of this plan) to go on from."""
+        if not self._standing.exists():
+            return None
+        tensors, meta = _read(self._standing)
+        if meta["fingerprint"] != self.fingerprint:
+            return None
+        memories = {
+            client: (_take(tensors, f"memory/{client}/client"), _take(tensors, f"memory/{client}/server"))
+            for client in meta["clients"]
+        }
+        standing = Standing(
+            meta["round"],
+            _take(tensors, "client"),
+            _take(tensors, "server"),
+            memories,
+            tuple(meta["losses"]),
+            (meta["bytes"][0], meta["bytes"][1]),
+            meta["steps"],
+        )
+        pages = (self._load_page(path) for path in sorted(self._pages.glob("round-*.safetensors")))
+        return standing, Ledger(tuple(page for page in pages if page is not None and page.round <= standing.round))
+
+    def _save_page(self, page: Page) -> None:
+        tensors: dict[str, Tensor] = {}
+        _put(tensors, "broadcast", page.broadcast)
+        _put(tensors, "client", page.client)
+        _put(tensors, "server", page.server)
+        for client, state in page.returned:
+            _put(tensors, f"returned/{client}", state)
+        for number, exchange in enumerate(page.exchanges):
+            parts = {"rows": exchange.rows, "smashed": exchange.smashed, "gradient": exchange.gradient}
+            _put(tensors, f"exchange/{number}", {**parts, "labels": exchange.labels})
+        meta = {
+            "fingerprint": self.fingerprint,
+            "round": page.round,
+            "returned": [client for client, _ in page.returned],
+            "exchanges": [(exchange.client, exchange.step) for exchange in page.exchanges],
+        }
+        _write(self._pages / f"round-{page.round:06d}.safetensors", tensors, json.dumps(meta))
+
+    def _load_page(self, path: Path) -> Page | None:
+        """None for what another training left in the same folder."""
+        tensors, meta = _read(path)
+        if meta["fingerprint"] != self.fingerprint:
+            return None
+        exchanges: list[Exchange] = []
+        for number, (client, step) in enumerate(meta["exchanges"]):
+            parts = _take(tensors, f"exchange/{number}")
+            crossing = (parts["rows"], parts["smashed"], parts["gradient"], parts["labels"])
+            exchanges.append(Exchange(meta["round"], client, step, *crossing))
+        return Page(
+            meta["round"],
+            _take(tensors, "broadcast"),
+            _take(tensors, "client"),
+            _take(tensors, "server"),
+            tuple((client, _take(tensors, f"returned/{client}")) for client in meta["returned"]),
+            tuple(exchanges),
+        )
+
+
+def _put(tensors: dict[str, Tensor], prefix: str, state: Mapping[str, Tensor]) -> None:
+    tensors.update({f"{prefix}:{name}": value.contiguous() for name, value in state.items()})
+
+
+def _take(tensors: Mapping[str, Tensor], prefix: str) -> State:
+    start = f"{prefix}:"
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+
+def _write(path: Path, tensors: dict[str, Tensor], meta: str) -> None:
+    temporary = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(save(tensors, metadata={_META: meta}))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        remedy = "free some space or choose another --out; the same command goes on from the last round"
+        raise EngineError(f"cannot be written ({error.strerror})", at=str(path), remedy=remedy) from error
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, json.loads(file.metadata()[_META])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        remedy = "delete the cell's folder to train it again"
+        raise EngineError(f"is damaged ({error})", at=str(path), remedy=remedy) from error

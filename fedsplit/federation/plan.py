@@ -1,0 +1,91 @@
+"""Everything that all parties of a federation agree on before the first round; serialisable as settings."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from pydantic import NonNegativeInt, PositiveInt
+from torch import Tensor
+
+from fedsplit.component import Settings
+from fedsplit.defenses.base import AnyDefense
+from fedsplit.federation.optimizer import Optimizer
+from fedsplit.models.base import AnyModel
+from fedsplit.records.images import Shape
+from fedsplit.seeding import Seeds
+from fedsplit.split import Segment, Segments, split
+
+State = dict[str, Tensor]
+"""Parameters and buffers by name."""
+
+Precision = Literal["float32", "float64"]
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Plan(Settings):
+    """The model, where it is cut, the defense, and how segments are optimised."""
+
+    model: AnyModel
+    cut: str
+    defense: AnyDefense
+    optimizer: Optimizer
+    shape: Shape
+    """(channels, height, width) of the images."""
+    classes: PositiveInt
+    seed: NonNegativeInt
+    threads: PositiveInt = 1
+    """Threads of torch in every worker. Sums are ordered by it, so it is part of what a result depends on."""
+    precision: Precision = "float32"
+    device: str = "cpu"
+    frozen: tuple[str, ...] = ()
+    """Blocks that the warm start froze: no gradient, evaluation mode, wherever a segment is loaded."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating type of images and parameters."""
+        return DTYPES[self.precision]
+
+    @property
+    def seeds(self) -> Seeds:
+        """The random streams of this victim training."""
+        return Seeds(self.seed)
+
+    def segments(self) -> Segments:
+        """Fresh segments, initialised from the stream "model", on the plan's device."""
+        model, cut = self.defense.build(self.model, self.cut)
+        with self.seeds.fork("model"):
+            blocks = model.blocks(self.shape, self.classes)
+        for block in blocks.values():
+            block.to(dtype=self.dtype)
+        segments = split(blocks, cut, self.shape)
+        # On the meta device a cut is only tried out: there are no values that could be moved.
+        if torch.get_default_device().type != "meta":
+            segments.client.to(self.device)
+            segments.server.to(self.device)
+        return segments
+
+    def prepare(self, segment: Segment, state: State, *, training: bool) -> Segment:
+        """Loads a state into a segment and applies the freeze. Raises KeyError or RuntimeError for a foreign state."""
+        segment.load_state_dict(state)
+        segment.train(training)
+        for name, block in segment.blocks():
+            if name in self.frozen:
+                block.eval()
+                block.requires_grad_(requires_grad=False)
+        return segment
+
+    @contextmanager
+    def threaded(self) -> Iterator[None]:
+        """Runs a block with the plan's number of torch threads."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def state_of(segment: Segment) -> State:
+    """A copy of all parameters and buffers, on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in segment.state_dict().items()}

@@ -1,0 +1,31 @@
+"""Where a federation stands between two rounds, and what it hands over when it is done."""
+
+from dataclasses import dataclass, field
+
+from fedsplit.federation.ledger import Ledger
+from fedsplit.federation.plan import State
+
+
+@dataclass(frozen=True)
+class Standing:
+    """After `round` rounds. memories: by client, the optimisers of its segment and of its server copy."""
+
+    round: int
+    client: State
+    server: State
+    memories: dict[int, tuple[State, State]] = field(default_factory=dict)
+    losses: tuple[float, ...] = ()
+    """Mean task loss of each round so far."""
+    bytes: tuple[int, int] = (0, 0)
+    """(up, down) so far."""
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The deployed segments, what the ledger kept, and what the model is worth."""
+
+    standing: Standing
+    ledger: Ledger
+    accuracy: float
+    seconds: float

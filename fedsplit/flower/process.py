@@ -1,0 +1,113 @@
+"""The child process that runs Flower's simulation: jobs come in on its input, one JSON line each, and events go out.
+
+It leads a process group of its own, so an interrupt at the terminal reaches only the parent, and whatever Flower and
+Ray print goes to a log. When its input ends, its whole group does.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TextIO
+
+from flwr.simulation import run_simulation
+
+from fedsplit.errors import EngineError, FedsplitError
+from fedsplit.flower.client_app import app as client_app
+from fedsplit.flower.job import Job
+from fedsplit.flower.server_app import Runner, server_app
+from fedsplit.flower.simulation import Event, Simulation
+from fedsplit.progress import observed_by
+
+
+def main() -> None:
+    """Runs until the parent closes the input, or until Flower itself fails."""
+    folder, simulation = Path(sys.argv[1]), Simulation.model_validate_json(sys.argv[2])
+    # Printing goes where errors go, so that the output carries events alone.
+    output = Output(os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1))
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    jobs: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_listen, args=(jobs, folder), daemon=True).start()
+    server = server_app(simulation.clients, partial(_serve, jobs, output))
+    try:
+        run_simulation(server, client_app, simulation.clients, backend_config=_backend(simulation, folder))
+    except Exception as error:
+        output.send(Event(kind="failed", text=str(_stopped(error))))
+    finally:
+        # The server's thread may still wait for clients that will never come.
+        os._exit(1)
+
+
+class Output:
+    """The way back to the parent; as an observer, it tells how far a loop is."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def send(self, event: Event) -> None:
+        """One line, at once."""
+        self._stream.write(event.model_dump_json() + "\n")
+
+    def started(self, description: str, total: int) -> object:
+        """A loop of `total` steps begins."""
+        self.send(Event(kind="started", text=description, total=total))
+        return None
+
+    def advanced(self, loop: object) -> None:
+        """The loop finished one step."""
+        del loop
+        self.send(Event(kind="advanced"))
+
+    def finished(self, loop: object) -> None:
+        """The loop ended."""
+        del loop
+        self.send(Event(kind="finished"))
+
+
+def _listen(jobs: "SimpleQueue[str]", folder: Path) -> None:
+    for line in sys.stdin:
+        jobs.put(line)
+    # The parent is gone, and with it everybody who could want an answer or clean up.
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _serve(jobs: "SimpleQueue[str]", output: Output, run: Runner) -> None:
+    while True:
+        output.send(_answer(Job.model_validate_json(jobs.get()), output, run))
+
+
+def _answer(job: Job, output: Output, run: Runner) -> Event:
+    try:
+        with observed_by(output):
+            trained = run(job)
+    except FedsplitError as error:
+        return Event(kind="failed", text=str(error))
+    except Exception:
+        return Event(kind="crashed", text=traceback.format_exc())
+    return Event(kind="done", accuracy=trained.accuracy, seconds=trained.seconds)
+
+
+def _stopped(error: BaseException) -> EngineError:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    remedy = "ask for fewer workers, CPUs or GPUs, or for a shorter TMPDIR"
+    return EngineError(f"the simulation cannot go on ({type(error).__name__}: {error})", at="engine", remedy=remedy)
+
+
+def _backend(simulation: Simulation, folder: Path) -> dict[str, dict[str, Any]]:
+    """Flower's settings of Ray: a cluster of our own with just enough CPUs, or the one at RAY_ADDRESS as it is."""
+    resources = {"num_cpus": simulation.cpus_per_client, "num_gpus": simulation.gpus_per_client}
+    init: dict[str, Any] = {"log_to_driver": False}
+    if simulation.workers is not None:
+        init |= {"num_cpus": simulation.workers * simulation.cpus_per_client, "_temp_dir": str(folder)}
+    return {"init_args": init, "client_resources": resources}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The user's end of the child process that runs Flower: starts it once, gives it jobs, and ends it whatever happens."""
+
+import atexit
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from fedsplit.errors import EngineError
+from fedsplit.flower.job import Job
+from fedsplit.flower.simulation import Event, Simulation
+from fedsplit.progress import track
+
+_SILENT = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+class Session:
+    """A running simulation. Starting one takes seconds, so it serves one training after another."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        """Starts the child process and returns at once."""
+        self.folder = Path(tempfile.mkdtemp(prefix="fedsplit-"))
+        self._log = self.folder / "log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "fedsplit.flower.process", str(self.folder), simulation.model_dump_json()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+                env={**os.environ, **_SILENT, "PYTHONPATH": _python_path()},
+            )
+
+    def run(self, job: Job) -> Event:
+        """Trains one job and returns the event that says so; the trained parts are in the job's checkpoint.
+
+        Raises EngineError where a client or the simulation fails. The session is then over.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(job.model_dump_json() + "\n")
+            self._process.stdin.flush()
+            done = _followed(Event.model_validate_json(line) for line in self._process.stdout)
+            if done is not None:
+                return done
+        raise EngineError(f"the simulation ended without a word ({self._last_words()})", at="engine")
+
+    def close(self) -> None:
+        """Ends the child process and all that it started."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {self._process.poll()}"
+
+
+_running: dict[tuple[Simulation, str], Session] = {}
+"""At most one, by what it was started with."""
+
+
+def session(simulation: Simulation) -> Session:
+    """The running session if it is laid out like this and can import the same modules, else a new one."""
+    key = (simulation, _python_path())
+    if key not in _running:
+        close_session()
+        _running[key] = Session(simulation)
+    return _running[key]
+
+
+@atexit.register
+def close_session() -> None:
+    """Ends whatever runs."""
+    while _running:
+        _running.popitem()[1].close()
+
+
+def _followed(events: Iterator[Event]) -> Event | None:
+    """The event that ends a job; None where the events end first."""
+    for event in events:
+        match event.kind:
+            case "started":
+                _watch(event, events)
+            case "failed":
+                raise EngineError(event.text)
+            case "crashed":
+                raise RuntimeError(event.text)
+            case "done":
+                return event
+            case "advanced" | "finished":
+                pass
+    return None
+
+
+def _watch(started: Event, events: Iterator[Event]) -> None:
+    """Repeats a loop of the child process here, where somebody may see it."""
+    for _ in track(_steps(events), started.text, started.total):
+        pass
+
+
+def _steps(events: Iterator[Event]) -> Iterator[Event]:
+    for event in events:
+        if event.kind == "finished":
+            return
+        if event.kind == "started":
+            _watch(event, events)
+        else:
+            yield event
+
+
+def _python_path() -> str:
+    # Plug-ins may lie in a folder that only this process was told of; an empty entry means the folder it is in.
+    return os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)

@@ -1,0 +1,73 @@
+"""Who holds what in all cells of one seed, before anything is trained."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedsplit.federation.roles import FederationData
+from fedsplit.layers.evaluator import Evaluator, train_evaluator
+from fedsplit.partition import Drawn
+from fedsplit.records.images import Holding, Images
+from fedsplit.records.leak import Auxiliary
+from fedsplit.scenario import Scenario
+from fedsplit.seeding import Seeds
+
+
+@dataclass(frozen=True)
+class Parties:
+    """The clients' rows, the adversary's images, and the judge."""
+
+    images: Images
+    data: FederationData
+    auxiliary: Auxiliary
+    evaluator: Evaluator | None
+
+
+def gather(scenario: Scenario, images: Images, seeds: Seeds) -> Parties:
+    """Draws the roles, deals the private rows to clients, chooses the targets, trains the evaluator."""
+    roles = scenario.roles.draw(images, seeds("roles"))
+    private = images.at(roles.private)
+    minimum = min(scenario.protocol.batch_size, len(private) // (2 * scenario.partition.clients))
+    places = scenario.partition.owners(private.labels, max(1, minimum), seeds("partition"))
+    owned = [roles.private[place] for place in places]
+    targets = _targets(scenario, roles, seeds)
+    visiting = (
+        [rows[torch.isin(rows, targets)] for rows in owned]
+        if scenario.targets.source == "private"
+        else [targets[client :: len(owned)] for client in range(len(owned))]
+    )
+    data = FederationData(
+        tuple(_holding(images, rows, targets) for rows in owned),
+        tuple(_holding(images, rows, targets) for rows in visiting),
+        images.at(roles.public),
+        images.at(roles.test),
+    )
+    judged = any(metric.evaluated for metric in scenario.metrics)
+    evaluator = train_evaluator(images.at(roles.evaluation), seeds.child("evaluator")) if judged else None
+    return Parties(images, data, _auxiliary(scenario, images, roles), evaluator)
+
+
+def _targets(scenario: Scenario, roles: Drawn, seeds: Seeds) -> Tensor:
+    pool = roles.private if scenario.targets.source == "private" else roles.test
+    wanted = len(pool) if scenario.targets.count == "all" else scenario.targets.count
+    return pool[torch.randperm(len(pool), generator=seeds("targets"))[:wanted]].sort().values
+
+
+def _holding(images: Images, rows: Tensor, targets: Tensor) -> Holding:
+    own = images.at(rows)
+    return Holding(own.pixels, own.labels, torch.ones(len(rows)), rows, torch.isin(rows, targets))
+
+
+def _auxiliary(scenario: Scenario, images: Images, roles: Drawn) -> Auxiliary:
+    # Copies on the attack's device: an adversary's tensors share no storage with anybody else's.
+    learned, validation = images.at(roles.auxiliary), images.at(roles.validation)
+    def own(pixels: Tensor) -> Tensor:
+        return pixels.to(scenario.device, scenario.dtype, copy=True)
+
+    return Auxiliary(
+        own(learned.pixels),
+        learned.labels.to(scenario.device, copy=True),
+        own(validation.pixels),
+        validation.labels.to(scenario.device, copy=True),
+    )

@@ -1,0 +1,21 @@
+"""One client step across the cut, as the server's side sees it."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The watched rows of one step. No image is in it: `rows` are numbers of the data set.
+
+    smashed: (n, *cut shape), as released. gradient: the same shape, as returned. labels: (n,). rows: (n,).
+    """
+
+    round: int
+    client: int
+    step: int
+    rows: Tensor
+    smashed: Tensor
+    gradient: Tensor
+    labels: Tensor

@@ -1,0 +1,56 @@
+"""Images as a data set hands them out, and the rows of them that one party holds."""
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+Shape = tuple[int, int, int]
+"""(channels, height, width)."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set in memory.
+
+    pixels: (n, channels, height, width), floating, in [0, 1]. labels: (n,) int64, below len(class_names).
+    groups: (n,) int64; rows of one group (near-duplicates, one person) must never be parted.
+    duplicates: exact copies that were dropped. notice: words that every output must carry, or empty.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    groups: Tensor
+    class_names: tuple[str, ...]
+    duplicates: int = 0
+    notice: str = ""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def at(self, rows: Tensor) -> "Images":
+        """The images of these rows, in this order."""
+        return replace(self, pixels=self.pixels[rows], labels=self.labels[rows], groups=self.groups[rows])
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What one client holds.
+
+    pixels: (n, channels, height, width). labels: (n,). weights: (n,), 1 for a true row. rows: (n,), the row in the
+    data set, -1 for an image that the client made up. watched: (n,) bool, rows whose crossings the ledger keeps.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    weights: Tensor
+    rows: Tensor
+    watched: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def at(self, index: Tensor) -> "Holding":
+        """The rows at these positions, in this order."""
+        return Holding(
+            self.pixels[index], self.labels[index], self.weights[index], self.rows[index], self.watched[index]
+        )

@@ -1,0 +1,131 @@
+"""What an adversary holds: assets, and the leak that is made of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import Literal
+
+from torch import Generator, Tensor, nn
+
+
+class Asset(StrEnum):
+    """One thing that an adversary sees or knows."""
+
+    SMASHED = "smashed"
+    CUT_GRADIENTS = "cut_gradients"
+    LABELS = "labels"
+    AUXILIARY_PAIRS = "auxiliary_pairs"
+    CLIENT_QUERIES = "client_queries"
+    CLIENT_WEIGHTS = "client_weights"
+    SERVER_SEGMENTS = "server_segments"
+    DEFENSE = "defense"
+
+
+IMPLIED: dict[Asset, frozenset[Asset]] = {
+    Asset.CLIENT_WEIGHTS: frozenset({Asset.CLIENT_QUERIES, Asset.AUXILIARY_PAIRS}),
+    Asset.CLIENT_QUERIES: frozenset({Asset.AUXILIARY_PAIRS}),
+}
+"""Who can run the client segment can query it, and who can query it can make pairs."""
+
+
+def closure(assets: frozenset[Asset]) -> frozenset[Asset]:
+    """The assets and all that they imply."""
+    return assets.union(*(IMPLIED.get(asset, frozenset()) for asset in assets))
+
+
+LeakKind = Literal["inference", "training"]
+
+Query = Callable[[Tensor, Generator], Tensor]
+"""(n, channels, height, width) images of the attacker's own -> (n, *cut shape), as the client would release them."""
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """The attacker's own images, drawn from rows that no client holds. Attackers stop and choose by `validation`."""
+
+    images: Tensor
+    labels: Tensor
+    validation_images: Tensor
+    validation_labels: Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The released smashed data of the auxiliary images, row by row."""
+
+    smashed: Tensor
+    validation_smashed: Tensor
+
+
+@dataclass(frozen=True)
+class ClientSegment:
+    """Client segments the adversary holds, in evaluation mode: as broadcast at the round's start (at inference: as
+    deployed) and, for a training leak, as each client returned its own at the round's end."""
+
+    broadcast: nn.Module
+    returned: tuple[nn.Module, ...] = ()
+
+
+@dataclass(frozen=True)
+class Leak:
+    """The assets that an attack is handed, about `len(smashed)` targets in an order that means nothing.
+
+    A field that belongs to an asset which the threat does not grant is None. Row numbers and images of the targets
+    are not among the fields. image_shape: (channels, height, width).
+    """
+
+    kind: LeakKind
+    round: int
+    image_shape: tuple[int, int, int]
+    classes: int
+    auxiliary: Auxiliary
+    smashed: Tensor | None = None
+    """(targets, *cut shape), as released."""
+    cut_gradients: Tensor | None = None
+    """(targets, *cut shape), of a training leak."""
+    labels: Tensor | None = None
+    """(targets,), of a training leak, where the labels are at the server."""
+    auxiliary_pairs: Pairs | None = None
+    client_queries: Query | None = None
+    client_weights: ClientSegment | None = None
+    server_segments: tuple[nn.Module, ...] | None = None
+    """The server segment at the end of every recorded round up to this one."""
+    defense: object | None = None
+    """The defense with its parameters, a `Defense`, where the adversary knows them."""
+
+    def granted(self, assets: frozenset[Asset]) -> "Leak":
+        """The same leak without the fields of all other assets."""
+        withheld = {asset.value: None for asset in Asset if asset not in assets}
+        return replace(self, **withheld)  # pyright: ignore[reportArgumentType]
+
+    def permuted(self, order: Tensor) -> "Leak":
+        """The same leak with everything that is about one target moved to another one."""
+        return replace(
+            self,
+            **{  # pyright: ignore[reportArgumentType]
+                name: value[order] for name in PER_TARGET if (value := getattr(self, name)) is not None
+            },
+        )
+
+
+PER_TARGET = ("smashed", "cut_gradients", "labels")
+"""Fields of a leak that have one row per target."""
+
+assert {asset.value for asset in Asset} <= {field.name for field in fields(Leak)}
+
+
+def tensors_of(leak: Leak) -> tuple[Tensor, ...]:
+    """Every tensor in the leak, parameters and buffers of its segments included."""
+    found: list[Tensor] = []
+    holders: list[object] = [getattr(leak, field.name) for field in fields(leak)]
+    while holders:
+        holder = holders.pop()
+        if isinstance(holder, Tensor):
+            found.append(holder)
+        elif isinstance(holder, nn.Module):
+            found.extend(holder.state_dict().values())
+        elif isinstance(holder, tuple):
+            holders.extend(holder)
+        elif isinstance(holder, Auxiliary | Pairs | ClientSegment):
+            holders.extend(vars(holder).values())
+    return tuple(found)

@@ -1,0 +1,96 @@
+"""One cell x threat x attack, scored: the unit of every table, and the schema of `outcomes.json`."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fedsplit.records.leak import LeakKind
+
+SCHEMA = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Score(_Record):
+    """A mean over the targets with its 95 % interval; None where the metric has no interval or no finite mean."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    more_leaks: Literal["higher", "lower"]
+    """Which direction means that more is leaked."""
+
+
+class Control(_Record):
+    """One check of the attack itself."""
+
+    ok: bool
+    detail: str
+
+
+class Utility(_Record):
+    """What the deployed, defended model is worth: its accuracy on the test rows, in [0, 1]."""
+
+    accuracy: float
+
+
+class BytesPerStep(_Record):
+    """Mean size of one crossing: smashed data and labels up, cut gradient down, in bytes."""
+
+    up: float
+    down: float
+
+
+class Outcome(_Record):
+    """One attack under one threat on one cell. `scores` and `anchors` are by metric name."""
+
+    defense: str
+    threat: str
+    attack: str
+    leak: LeakKind
+    round: int
+    seed: int
+    knows_defense: Literal["no", "algorithm", "parameters"]
+    targets: int
+    valid: bool
+    reason: str
+    """Why it is invalid; empty for a valid one."""
+    headline: str
+    """The name of the metric that ranks attacks."""
+    scores: dict[str, Score]
+    anchors: dict[str, dict[str, float | None]]
+    controls: dict[str, Control]
+    utility: Utility
+    bytes_per_step: BytesPerStep
+    seconds: float
+    settings: str = ""
+    """What the attacker chose by its own validation images."""
+
+
+class DataNote(_Record):
+    """Where the images came from."""
+
+    kind: str
+    stand_in: bool
+    notice: str = ""
+    """Words that every output carries; empty for the data that was asked for."""
+    images: int = 0
+    duplicates: int = 0
+    """Exact copies that were dropped."""
+    grouped: int = 0
+    """Rows that share a group with another row, kept together in one role."""
+
+
+class Outcomes(_Record):
+    """The content of `outcomes.json`, of a cell and of a whole run."""
+
+    schema_: int = Field(default=SCHEMA, alias="schema")
+    scenario: str
+    data: DataNote
+    outcomes: tuple[Outcome, ...]
+    versions: dict[str, str]
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)

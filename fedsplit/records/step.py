@@ -1,0 +1,27 @@
+"""What each party sees of one training step; the two halves are apart since no honest party holds both."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ClientStep:
+    """The client's half. features: (block name, output) of every block of the client segment, in order.
+
+    images: (n, channels, height, width). smashed: what the last block gave, before it is released. labels: (n,).
+    """
+
+    images: Tensor
+    features: tuple[tuple[str, Tensor], ...]
+    smashed: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class ServerStep:
+    """The server's half. features: (block name, output) of every block of the server segment. logits: (n, classes)."""
+
+    features: tuple[tuple[str, Tensor], ...]
+    logits: Tensor
+    labels: Tensor

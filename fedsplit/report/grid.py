@@ -1,0 +1,154 @@
+"""The table before it is drawn: the same columns, lines and remarks for the terminal, Markdown and the page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedsplit.report import wording
+from fedsplit.report.rows import Row, Summary
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A score and its interval in words; the interval may be empty."""
+
+    text: str
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line, column by column. defense, utility: empty where the line above tells them already.
+
+    mark: on the worst attack of a defense, the words that say so. number, reason: of an invalid line, whose scores are
+    struck through; 0 and empty for a valid one.
+    """
+
+    defense: str
+    utility: str
+    attack: str
+    settings: tuple[str, ...]
+    scores: tuple[Measured, ...]
+    mark: str = ""
+    number: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """settings, scores: headers after defense, accuracy, attack; a setting has a column where the rows differ in it."""
+
+    title: str
+    notice: str
+    settings: tuple[str, ...]
+    scores: tuple[str, ...]
+    lines: tuple[Line, ...]
+    anchors: tuple[Line, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """All headers from left to right."""
+        return ("defense", "accuracy, %", "attack", *self.settings, *self.scores)
+
+
+def grid(summary: Summary) -> Grid:
+    """One line per row of the summary, then one per anchor."""
+    rows = summary.rows
+    metrics = [_MetricColumn(metric, rows) for metric in summary.metrics]
+    varied = [setting for setting in _SETTINGS if len({_SETTINGS[setting](row) for row in rows}) > 1]
+    return Grid(
+        title=f"{summary.scenario}: what each attack rebuilds, and what stopping it costs",
+        notice=summary.data.notice,
+        settings=tuple(varied),
+        scores=(*(metric.header for metric in metrics), "leaked, %"),
+        lines=_lines(rows, metrics, varied),
+        anchors=_anchor_lines(rows, metrics, varied),
+        remarks=_remarks(summary, varied),
+    )
+
+
+_SETTINGS = {
+    "threat": lambda row: row.threat,
+    "leak": wording.leak_words,
+    "seeds": lambda row: str(len(row.seeds)),
+}
+
+
+class _MetricColumn:
+    """One metric down all rows: its header, and as many decimals as its intervals allow."""
+
+    def __init__(self, metric: str, rows: Sequence[Row]) -> None:
+        self.metric = metric
+        self.readings = [reading for row in rows if (reading := row.reading(metric))]
+        self.digits = wording.decimals(reading.estimate for reading in self.readings)
+        self.header = wording.metric_header(metric, self.readings[0].estimate) if self.readings else metric
+
+    def score(self, row: Row) -> Measured:
+        reading = row.reading(self.metric)
+        if reading is None:
+            return Measured(wording.ABSENT)
+        found = reading.estimate
+        return Measured(wording.number(found.mean, self.digits), wording.bounds(found, self.digits))
+
+    def anchor(self, name: str) -> Measured:
+        """The anchor's score: one number, or the lowest and the highest where the rows have other targets."""
+        scores = [score for reading in self.readings if (score := reading.anchor(name)) is not None]
+        if not scores:
+            return Measured(wording.ABSENT)
+        low, high = wording.number(min(scores), self.digits), wording.number(max(scores), self.digits)
+        return Measured(low if low == high else f"{low} to {high}")
+
+
+def _lines(rows: Sequence[Row], metrics: Sequence[_MetricColumn], varied: Sequence[str]) -> tuple[Line, ...]:
+    lines: list[Line] = []
+    told, notes = ("", ""), 0
+    for row in rows:
+        first = (row.threat, row.defense) != told
+        told = (row.threat, row.defense)
+        notes += not row.valid
+        lines.append(
+            Line(
+                defense=row.defense if first else "",
+                utility=wording.percent(row.utility) if first else "",
+                attack=row.attack,
+                settings=tuple(_SETTINGS[setting](row) for setting in varied),
+                scores=(*(metric.score(row) for metric in metrics), Measured(wording.leaked(row))),
+                mark=wording.worst_of(row),
+                number=0 if row.valid else notes,
+                reason=wording.reason(row),
+            )
+        )
+    return tuple(lines)
+
+
+def _anchor_lines(rows: Sequence[Row], metrics: Sequence[_MetricColumn], varied: Sequence[str]) -> tuple[Line, ...]:
+    names = dict.fromkeys(anchor.name for row in rows for reading in row.readings for anchor in reading.anchors)
+    return tuple(
+        Line(
+            defense="" if index else "anchors",
+            utility="",
+            attack=wording.anchor_label(name),
+            settings=("",) * len(varied),
+            scores=(*(metric.anchor(name) for metric in metrics), Measured("")),
+        )
+        for index, name in enumerate(names)
+    )
+
+
+def _remarks(summary: Summary, varied: Sequence[str]) -> tuple[str, ...]:
+    row = summary.rows[0]
+    plural = "" if len(row.seeds) == 1 else "s"
+    told = {
+        "threat": f"threat {row.threat}",
+        "leak": f"leak {wording.leak_words(row)}",
+        "seeds": f"{len(row.seeds)} seed{plural} per row",
+    }
+    everywhere = ", ".join(words for setting, words in told.items() if setting not in varied)
+    spread = any(row.utility.deviation is not None for row in summary.rows)
+    return (
+        *([f"All rows: {everywhere}."] if everywhere else []),
+        "↑ higher leaks more, ↓ lower leaks more.",
+        *wording.interval_sentences(summary),
+        *(["± is the standard deviation between seeds."] if spread else []),
+        f"Leaked: where {summary.headline} lies from mean image (0 %) to the same attack without a defense (100 %).",
+    )

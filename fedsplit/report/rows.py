@@ -1,0 +1,132 @@
+"""What tables, figures and the page show: one row per defense, threat, attack, leak and round, over all seeds."""
+
+from dataclasses import dataclass
+
+from fedsplit.records.exhibit import Exhibit
+from fedsplit.records.leak import LeakKind
+from fedsplit.records.outcome import DataNote, Outcome
+from fedsplit.report.estimate import Estimate, Spread
+
+UNDEFENDED = "none"
+"""The name of the row that every run has."""
+
+MEAN_IMAGE = "mean_image"
+"""The anchor to beat."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One outcome beside what its pictures are made of."""
+
+    outcome: Outcome
+    exhibit: Exhibit
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """The score of a trivial guess, averaged over seeds; None where it has no finite mean."""
+
+    name: str
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One metric in one row. undefended: the score of the same attack on the undefended row.
+
+    leaked: the normalised leakage, or None where the undefended attack does not beat the mean image.
+    """
+
+    metric: str
+    estimate: Estimate
+    anchors: tuple[Anchor, ...]
+    undefended: float | None = None
+    leaked: float | None = None
+
+    def anchor(self, name: str) -> float | None:
+        """The score of this anchor, None where it was not measured."""
+        return next((anchor.score for anchor in self.anchors if anchor.name == name), None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One attack on one defense, over all seeds. reasons: why it is invalid; a valid row has none.
+
+    worst_of: on the worst valid attack of a defense under one threat, the number of attacks it was chosen from; else 0.
+    """
+
+    defense: str
+    threat: str
+    attack: str
+    leak: LeakKind
+    round: int
+    headline: str
+    entries: tuple[Entry, ...]
+    utility: Spread
+    readings: tuple[Reading, ...]
+    reasons: tuple[str, ...]
+    worst_of: int = 0
+
+    @property
+    def valid(self) -> bool:
+        """Whether the row may be ranked."""
+        return not self.reasons
+
+    @property
+    def undefended(self) -> bool:
+        """Whether this is the row without any defense."""
+        return self.defense == UNDEFENDED
+
+    @property
+    def setting(self) -> tuple[str, str, str, int]:
+        """What the undefended row must share to be compared with this one."""
+        return (self.threat, self.attack, self.leak, self.round)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The victim trainings behind the row."""
+        return tuple(entry.outcome.seed for entry in self.entries)
+
+    def reading(self, metric: str) -> Reading | None:
+        """The reading of one metric, None where the attack has none."""
+        return next((reading for reading in self.readings if reading.metric == metric), None)
+
+    @property
+    def harm(self) -> float | None:
+        """The headline score, turned so that more is worse; None where there is none."""
+        reading = self.reading(self.headline)
+        return reading.estimate.harm if reading else None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the tables, figures and the page show. rows: the undefended ones first, then from most to least leaking."""
+
+    scenario: str
+    data: DataNote
+    headline: str
+    rows: tuple[Row, ...]
+    versions: tuple[tuple[str, str], ...]
+
+    @property
+    def threats(self) -> tuple[str, ...]:
+        """The threats in the order of the rows."""
+        return tuple(dict.fromkeys(row.threat for row in self.rows))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The headline metric, then the others in the order they were measured."""
+        measured = (reading.metric for row in self.rows for reading in row.readings)
+        return tuple(dict.fromkeys((self.headline, *measured)))
+
+    def under(self, threat: str) -> tuple[Row, ...]:
+        """The rows of one threat."""
+        return tuple(row for row in self.rows if row.threat == threat)
+
+    def defenses(self, threat: str) -> tuple[str, ...]:
+        """The defenses under one threat, in the order of the rows."""
+        return tuple(dict.fromkeys(row.defense for row in self.under(threat)))
+
+    def worst(self, threat: str, defense: str) -> Row | None:
+        """The worst valid attack on a defense, None where no attack is valid."""
+        return next((row for row in self.under(threat) if row.defense == defense and row.worst_of), None)

@@ -1,0 +1,133 @@
+"""How numbers, directions and anchors are put into words, the same in every output."""
+
+import math
+from collections.abc import Iterable
+
+from fedsplit.report.estimate import Coverage, Estimate, Spread
+from fedsplit.report.rows import Row, Summary
+
+ABSENT = "\N{EN DASH}"
+"""Printed where there is no number."""
+
+_LABELS = {
+    "mean_image": "mean image",
+    "class_mean_oracle": "class mean (oracle)",
+    "nearest_auxiliary_oracle": "nearest auxiliary (oracle)",
+}
+_SENTENCES = {
+    "mean_image": "Guess the average of the attacker's own images for every target: an attack that does not beat this "
+    "has learned nothing about a single image.",
+    "class_mean_oracle": "Guess the average of the attacker's images of the target's true class. An oracle, since no "
+    "attacker is told that class; it shows what knowing the class alone would give.",
+    "nearest_auxiliary_oracle": "Guess that of the attacker's images which is closest to the private one. An oracle, "
+    "since it looks at the truth; it shows what picking from one's own images could give at best.",
+}
+
+
+def anchor_label(name: str) -> str:
+    """What an anchor is called; oracles, which no attacker could compute, say so."""
+    return _LABELS.get(name, name.replace("_", " "))
+
+
+def anchor_sentence(name: str) -> str:
+    """What an anchor means; empty for one that is not known here."""
+    return _SENTENCES.get(name, "")
+
+
+def metric_label(name: str, found: Estimate) -> str:
+    """Name and unit: `psnr, dB`."""
+    return f"{name}, {found.unit}" if found.unit else name
+
+
+def metric_header(name: str, found: Estimate) -> str:
+    """Name, unit, and the direction that leaks more: `psnr, dB ↑`."""
+    return f"{metric_label(name, found)} {'↑' if found.sign > 0 else '↓'}"
+
+
+def decimals(estimates: Iterable[Estimate]) -> int:
+    """As many for a whole column as its narrower intervals (the lower quartile) need; none beyond a millionth."""
+    known = [found for found in estimates if found.mean is not None]
+    halves = sorted(
+        (found.high - found.low) / 2
+        for found in known
+        if found.low is not None and found.high is not None and found.high > found.low
+    )
+    if halves:
+        return min(max(-math.floor(math.log10(halves[len(halves) // 4] / 2)), 0), 6)
+    # Without an interval nothing says how sure a digit is: three that matter.
+    largest = max((abs(found.mean) for found in known if found.mean), default=1.0)
+    return min(max(2 - math.floor(math.log10(largest)), 0), 6)
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number with this many decimals and a true minus sign."""
+    return ABSENT if value is None else f"{value:.{digits}f}".replace("-", "\u2212")
+
+
+def significant(value: float) -> str:
+    """A number with three digits that matter."""
+    return f"{value:#.3g}".rstrip(".").replace("-", "\u2212")
+
+
+def traffic(size: float) -> str:
+    """A size in bytes, in the largest unit that leaves it above one: `25.9 kB`."""
+    power = min(int(math.log10(size) // 3), 3) if size >= 1 else 0
+    return f"{size / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
+
+
+def bounds(found: Estimate, digits: int) -> str:
+    """`[low, high]`, or nothing where there is no interval."""
+    if found.low is None or found.high is None:
+        return ""
+    return f"[{number(found.low, digits)}, {number(found.high, digits)}]"
+
+
+def percent(spread: Spread) -> str:
+    """A share as a percentage, with the deviation between seeds where there is one: `93.1 ± 0.4`."""
+    if spread.mean is None:
+        return ABSENT
+    mean = f"{100 * spread.mean:.1f}"
+    return mean if spread.deviation is None else f"{mean} ± {100 * spread.deviation:.1f}"
+
+
+def leaked(row: Row) -> str:
+    """The normalised leakage of the headline, as a percentage without its sign."""
+    reading = row.reading(row.headline)
+    return ABSENT if reading is None or reading.leaked is None else f"{100 * reading.leaked:.0f}"
+
+
+def worst_of(row: Row) -> str:
+    """How the worst attack of a defense is marked; nothing for the others."""
+    if not row.worst_of:
+        return ""
+    return f"worst of {row.worst_of} attacks" if row.worst_of > 1 else "the only valid attack"
+
+
+def leak_words(row: Row) -> str:
+    """Which leak was attacked."""
+    return f"{row.leak}, round {row.round}"
+
+
+def reason(row: Row) -> str:
+    """Why a row is invalid, on one line."""
+    return "; ".join(row.reasons)
+
+
+def caption(text: str, notice: str) -> str:
+    """The text under a table or figure, with the words that every output of this data must carry."""
+    return f"{text} Data: {notice.rstrip('.')}.".strip() if notice else text
+
+
+def interval_sentences(summary: Summary) -> tuple[str, ...]:
+    """How the intervals in these rows were made, one sentence for each way that occurs."""
+    found = {reading.estimate.coverage for row in summary.rows for reading in row.readings}
+    return tuple(_COVERAGE[coverage] for coverage in Coverage if coverage in found)
+
+
+_COVERAGE = {
+    Coverage.TRAININGS: "Brackets: 95 % bootstrap interval over images and trainings (seeds are drawn first, then "
+    "images within each).",
+    Coverage.IMAGES: "Brackets: 95 % bootstrap interval over images only; with fewer than three seeds it says nothing "
+    "about another training.",
+    Coverage.NOTHING: "A score without brackets has no interval.",
+}

@@ -1,0 +1,107 @@
+"""Every metric on every guess at one truth, and the anchors: what trivial guesses would score."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedsplit.layers.evaluator import Evaluator
+from fedsplit.metrics.base import Measurement, Metric
+from fedsplit.numerics.bootstrap import interval
+from fedsplit.records.exhibit import Exhibit
+from fedsplit.records.leak import Auxiliary
+from fedsplit.records.outcome import Score
+from fedsplit.records.truth import Truth
+from fedsplit.seeding import Seeds
+
+MEAN_IMAGE = "mean_image"
+"""The anchor to beat: it takes no leak at all."""
+
+
+@dataclass(frozen=True)
+class Scoreboard:
+    """Scores guesses at `truth`. Images are clamped to [0, 1] here, once, for all metrics."""
+
+    metrics: Sequence[Metric]
+    truth: Truth
+    evaluator: Evaluator | None
+    seeds: Seeds
+
+    def measure(self, metric: Metric, guess: Tensor) -> Measurement:
+        """guess: (targets, channels, height, width)."""
+        return metric.measure(self.truth, guess.to(self.truth.images).clamp(0, 1), self.evaluator)
+
+    def score(self, metric: Metric, guess: Tensor) -> Score:
+        """The metric with its 95 % interval over images."""
+        measurement = self.measure(metric, guess)
+        rng = self.seeds("bootstrap", metric.name)
+        found = interval([measurement.values], measurement.statistic, rng, measurement.resamples)
+        return Score(
+            mean=_finite(found.mean),
+            low=_finite(found.low),
+            high=_finite(found.high),
+            unit=metric.unit,
+            more_leaks=metric.more_leaks,
+        )
+
+    def scores(self, guess: Tensor) -> dict[str, Score]:
+        """All metrics by name."""
+        return {metric.name: self.score(metric, guess) for metric in self.metrics}
+
+    def means(self, guess: Tensor) -> dict[str, float | None]:
+        """All metrics by name, without intervals."""
+        measured = {metric.name: self.measure(metric, guess) for metric in self.metrics}
+        return {name: _finite(measurement.statistic(measurement.values)) for name, measurement in measured.items()}
+
+    def exhibit(self, headline: Metric, guess: Tensor, auxiliary: Auxiliary) -> Exhibit:
+        """The targets that leak most, in the middle, and least, by the headline."""
+        measured = {metric.name: self.measure(metric, guess) for metric in self.metrics}
+        sign = -1 if headline.more_leaks == "higher" else 1
+        order = (sign * measured[headline.name].values).argsort(stable=True)
+        picks = torch.stack([order[0], order[len(order) // 2], order[-1]])
+        return Exhibit(
+            values=tuple(
+                (metric.name, measured[metric.name].values.float()) for metric in self.metrics if metric.per_target
+            ),
+            nearest=nearest(self.truth, auxiliary)[0].float(),
+            picks=(int(picks[0]), int(picks[1]), int(picks[2])),
+            private=self.truth.images[picks].float(),
+            anchor=mean_image(self.truth, auxiliary)[picks].float(),
+            reconstruction=guess[picks.to(guess.device)].cpu().clamp(0, 1).float(),
+        )
+
+
+def anchors(truth: Truth, auxiliary: Auxiliary) -> Mapping[str, Tensor]:
+    """Trivial guesses by name. The oracles use the truth, which no attacker has: they show what retrieval would give."""
+    return {
+        MEAN_IMAGE: mean_image(truth, auxiliary),
+        "class_mean_oracle": _class_mean(truth, auxiliary),
+        "nearest_auxiliary_oracle": nearest(truth, auxiliary)[1],
+    }
+
+
+def mean_image(truth: Truth, auxiliary: Auxiliary) -> Tensor:
+    """(targets, channels, height, width): the mean auxiliary image for every target."""
+    return auxiliary.images.cpu().mean(dim=0).expand_as(truth.images)
+
+
+def nearest(truth: Truth, auxiliary: Auxiliary) -> tuple[Tensor, Tensor]:
+    """For each target, the root mean square distance to the nearest auxiliary image, and that image."""
+    known = auxiliary.images.cpu().to(truth.images)
+    distances = torch.cdist(truth.images.flatten(1), known.flatten(1))
+    found = distances.min(dim=1)
+    return found.values / truth.images[0].numel() ** 0.5, known[found.indices]
+
+
+def _class_mean(truth: Truth, auxiliary: Auxiliary) -> Tensor:
+    images, labels = auxiliary.images.cpu(), auxiliary.labels.cpu()
+    overall = images.mean(dim=0)
+    present = {int(label) for label in labels.unique()}
+    means = {label: images[labels == label].mean(dim=0) for label in present}
+    return torch.stack([means.get(int(label), overall) for label in truth.labels]).to(truth.images)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,44 @@
+"""Random streams by name: adding a user of randomness never changes what another one draws."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Generator
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """All random streams of one experiment, derived from `root` by hashing a path of names.
+
+    `seeds("train", 3, 7)` is a fresh CPU generator, the same one wherever and whenever it is asked for.
+    """
+
+    root: int
+    path: tuple[str, ...] = ()
+
+    def __call__(self, *name: str | int) -> Generator:
+        """A fresh generator for the stream `name`."""
+        return Generator().manual_seed(self.number(*name))
+
+    def child(self, *name: str | int) -> "Seeds":
+        """The streams below `name`."""
+        return Seeds(self.root, (*self.path, *(str(part) for part in name)))
+
+    def number(self, *name: str | int) -> int:
+        """The stream's seed, below 2**63."""
+        text = "/".join((str(self.root), *self.path, *(str(part) for part in name)))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+    @contextmanager
+    def fork(self, *name: str | int) -> Iterator[None]:
+        """Runs a block whose global draws (initialisation, dropout) come from the stream `name`.
+
+        The global state of the CPU and of every GPU in use is as before when the block ends.
+        """
+        gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+        with torch.random.fork_rng(devices=gpus):
+            torch.manual_seed(self.number(*name))
+            yield

@@ -1,0 +1,183 @@
+"""The experiment: train under every defense, let every attack try what its threat lets it see, score the guesses."""
+
+import hashlib
+import platform
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fedsplit import document
+from fedsplit.controls import Bench, Judged, judge
+from fedsplit.errors import EngineError, FedsplitError
+from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.exposure import Exposure, Observation, expose
+from fedsplit.federation.plan import Plan, state_of
+from fedsplit.federation.trained import Standing, Trained
+from fedsplit.numerics.fingerprint import fingerprint
+from fedsplit.parties import Parties, gather
+from fedsplit.records.exhibit import Exhibit
+from fedsplit.records.images import Images
+from fedsplit.records.outcome import BytesPerStep, DataNote, Outcome, Outcomes, Utility
+from fedsplit.records.truth import Truth
+from fedsplit.report.folder import CellFolder, RunFolder
+from fedsplit.scenario import UNDEFENDED, Cell, Duel, Scenario
+from fedsplit.scoring import MEAN_IMAGE, Scoreboard, anchors
+from fedsplit.seeding import Seeds
+from fedsplit.split import Segment
+
+Passed = Mapping[tuple[int, str, str, str, int], bool]
+"""(seed, threat, attack, leak, round) -> whether this attack is valid on the undefended row."""
+
+
+def simulate(scenario: Scenario, root: Path, say: Callable[[str], None]) -> Outcomes:
+    """Runs every cell that is not finished, then joins the outcomes. What is being done is told to `say`."""
+    run = RunFolder(root)
+    images = scenario.dataset.load()
+    note = _note(scenario, images)
+    parties: dict[int, Parties] = {}
+    passed: dict[tuple[int, str, str, str, int], bool] = {}
+    for cell in scenario.cells:
+        folder, essence = run.cell(cell.folder), _essence(scenario, cell)
+        if folder.holds(essence):
+            say(f"{cell.row}, seed {cell.seed}: finished before")
+        else:
+            say(f"{cell.row}, seed {cell.seed}")
+            if cell.seed not in parties:
+                parties[cell.seed] = gather(scenario, images, Seeds(cell.seed))
+            folder.begin(essence)
+            outcomes, exhibits = run_cell(scenario, cell, parties[cell.seed], folder, passed)
+            everything = Outcomes(scenario=scenario.name, data=note, outcomes=outcomes, versions=_versions())
+            folder.write(everything, exhibits)
+        if cell.row == UNDEFENDED:
+            passed |= {_key(outcome): outcome.valid for outcome in folder.outcomes().outcomes}
+    return run.join()
+
+
+def run_cell(
+    scenario: Scenario, cell: Cell, parties: Parties, folder: CellFolder, passed: Passed
+) -> tuple[tuple[Outcome, ...], tuple[Exhibit, ...]]:
+    """One victim training, then every attack on it, each judged and scored."""
+    shape = parties.images.pixels.shape
+    plan = scenario.plan(cell, (shape[1], shape[2], shape[3]), len(parties.images.class_names))
+    with plan.threaded():
+        plan, start = _warm_started(plan, parties.data.public)
+        checkpoint = Checkpoint(folder.path, hashlib.sha256(_essence(scenario, cell).encode()).hexdigest())
+        trained = scenario.engine.train(scenario.protocol, plan, start, parties.data, scenario.recording, checkpoint)
+        results = [_fight(scenario, cell, duel, plan, trained, parties, passed) for duel in scenario.duels]
+    return tuple(outcome for outcome, _ in results), tuple(exhibit for _, exhibit in results)
+
+
+def _fight(
+    scenario: Scenario, cell: Cell, duel: Duel, plan: Plan, trained: Trained, parties: Parties, passed: Passed
+) -> tuple[Outcome, Exhibit]:
+    seeds = plan.seeds.child(duel.attack_name, duel.attack.leak, duel.round)
+    exposed, bare = (
+        expose(plan, trained, parties.data, parties.auxiliary, Observation(duel.attack.leak, duel.round, defended))
+        for defended in (duel.threat.knows_defense != "no", False)
+    )
+    # The one place where row numbers become the private images again.
+    private = parties.images.at(exposed.rows)
+    truth = Truth(private.pixels.to(plan.dtype), private.labels)
+    board = Scoreboard(scenario.metrics, truth, parties.evaluator, seeds)
+    anchored = {name: board.means(guess) for name, guess in anchors(truth, parties.auxiliary).items()}
+    headline = next(metric for metric in scenario.metrics if metric.name == scenario.headline)
+    key = (cell.seed, duel.threat_name, duel.attack_name, duel.attack.leak, duel.round)
+    anchor = anchored[MEAN_IMAGE][headline.name]
+    defended, undefended = exposed.leak.client_queries, bare.leak.client_queries
+    assert anchor is not None, "the mean image has a score by every metric per target"
+    assert defended is not None and undefended is not None, "the whole leak holds queries"
+    bench = Bench(
+        score=lambda guess: board.score(headline, guess),
+        anchor=anchor,
+        undefended=cell.row == UNDEFENDED,
+        passed=passed.get(key, True),
+        defense=cell.defense,
+        defended=defended,
+        bare=undefended,
+        victim=lambda: _fingerprints(trained, exposed),
+    )
+    judged = _judged(cell, duel, exposed, bench, seeds)
+    guess = judged.reconstruction.images.detach().cpu()
+    outcome = Outcome(
+        defense=cell.row,
+        threat=duel.threat_name,
+        attack=duel.attack_name,
+        leak=duel.attack.leak,
+        round=duel.round,
+        seed=cell.seed,
+        knows_defense=duel.threat.knows_defense,
+        targets=len(truth.images),
+        valid=judged.valid,
+        reason=judged.reason,
+        headline=headline.name,
+        scores=board.scores(guess),
+        anchors=anchored,
+        controls=judged.controls,
+        utility=Utility(accuracy=trained.accuracy),
+        bytes_per_step=_bytes_per_step(trained),
+        seconds=judged.seconds,
+        settings=judged.reconstruction.evidence.settings,
+    )
+    return outcome, board.exhibit(headline, guess, parties.auxiliary)
+
+
+def _judged(cell: Cell, duel: Duel, exposed: Exposure, bench: Bench, seeds: Seeds) -> Judged:
+    try:
+        return judge(duel.attack, duel.threat.view(exposed.leak), bench, seeds)
+    except FedsplitError:
+        raise
+    except Exception as error:
+        cause = f"failed ({type(error).__name__}: {error})"
+        remedy = "mend it or leave it out; finished cells are not run again"
+        raise EngineError(cause, at=f"attack {duel.attack_name} on {cell.row}", remedy=remedy) from error
+
+
+def _warm_started(plan: Plan, public: Images) -> tuple[Plan, Standing]:
+    segments = plan.segments()
+    whole = Segment(OrderedDict([*segments.client.blocks(), *segments.server.blocks()]))
+    with plan.seeds.fork("warm_start"):
+        frozen = plan.defense.warm_start(whole, public, plan.seeds("warm_start"))
+    standing = Standing(0, state_of(segments.client), state_of(segments.server))
+    return plan.model_copy(update={"frozen": frozen}), standing
+
+
+def _fingerprints(trained: Trained, exposed: Exposure) -> str:
+    weights, servers = exposed.leak.client_weights, exposed.leak.server_segments
+    assert weights is not None and servers is not None, "the whole leak holds every segment"
+    modules: tuple[nn.Module, ...] = (weights.broadcast, *weights.returned, *servers)
+    states = (trained.standing.client, trained.standing.server)
+    return "/".join(fingerprint(tensors) for tensors in (*(module.state_dict() for module in modules), *states))
+
+
+def _bytes_per_step(trained: Trained) -> BytesPerStep:
+    up, down = trained.standing.bytes
+    return BytesPerStep(up=up / trained.standing.steps, down=down / trained.standing.steps)
+
+
+def _key(outcome: Outcome) -> tuple[int, str, str, str, int]:
+    return outcome.seed, outcome.threat, outcome.attack, outcome.leak, outcome.round
+
+
+def _essence(scenario: Scenario, cell: Cell) -> str:
+    """All that a cell's numbers depend on, as YAML; how it is executed is left out, since it does not matter."""
+    return document.dump({key: value for key, value in scenario.only(cell).dump().items() if key != "engine"})
+
+
+def _note(scenario: Scenario, images: Images) -> DataNote:
+    sizes = torch.bincount(torch.unique(images.groups, return_inverse=True)[1])
+    return DataNote(
+        kind=scenario.dataset.kind,
+        stand_in=bool(images.notice),
+        notice=images.notice,
+        images=len(images),
+        duplicates=images.duplicates,
+        grouped=int(sizes[sizes > 1].sum()),
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in ("fedsplit", "torch", "numpy")}}

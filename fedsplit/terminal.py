@@ -1,0 +1,111 @@
+"""What the commands do once something is to be computed, and how it looks in a terminal."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from fedsplit import document
+from fedsplit.briefing import card, estimate
+from fedsplit.component import Trust
+from fedsplit.errors import ControlError, DataError
+from fedsplit.progress import observed_by
+from fedsplit.records.outcome import Outcomes
+from fedsplit.report.folder import RunFolder
+from fedsplit.report.page import write_report
+from fedsplit.report.summary import summarise
+from fedsplit.report.table import terminal_table
+from fedsplit.scenario import check_cuts, load
+from fedsplit.simulate import simulate as run_scenario
+
+_NARROWEST = 140
+"""Columns of a table that is written to a file: nothing is lost to wrapping."""
+
+
+def simulate(path: Path, edits: Sequence[str], out: Path | None, *, smoke: bool, strict: bool, plugins: bool) -> None:
+    """Runs the scenario; prints the card, the table and where the page lies."""
+    scenario = load(path, assignments=edits, trust=Trust(plugins=plugins), smoke=smoke)
+    shape, classes = scenario.dataset.shape(), scenario.dataset.classes()
+    check_cuts(scenario, shape, classes)
+    root = out or Path("runs") / (f"{scenario.name}-smoke" if smoke else scenario.name)
+    console = Console(highlight=False)
+    briefing = card(scenario, shape, classes)
+    console.print(briefing, style="dim", markup=False)
+    cells = [cell.folder for cell in scenario.cells]
+    RunFolder(root).begin(document.dump(scenario.dump()), briefing, cells)
+    with _bars(console) as progress, observed_by(_Bars(progress)):
+        outcomes = run_scenario(scenario, root, lambda line: progress.console.print(line, markup=False))
+    _show(console, root)
+    _judge(outcomes, strict=strict)
+
+
+def check(path: Path, edits: Sequence[str], *, smoke: bool, plugins: bool) -> None:
+    """Validates, loads the data, prints the card and the estimate."""
+    scenario = load(path, assignments=edits, trust=Trust(plugins=plugins), smoke=smoke)
+    shape, classes = scenario.dataset.shape(), scenario.dataset.classes()
+    check_cuts(scenario, shape, classes)
+    images = scenario.dataset.load()
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(card(scenario, shape, classes), markup=False)
+    if images.notice:
+        console.print(images.notice, style="bold yellow", markup=False)
+    console.print(f"estimate       {estimate(scenario, shape, classes, len(images))}", markup=False)
+    console.print("the scenario is valid", style="green")
+
+
+def report(root: Path) -> None:
+    """Draws table, figures and page again."""
+    if not root.is_dir():
+        raise DataError("is no folder", at=str(root), remedy="name the folder of a run, such as runs/digits")
+    _show(Console(highlight=False), root)
+
+
+def _show(console: Console, root: Path) -> None:
+    page = write_report(root)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=max(console.width, _NARROWEST))
+    run = RunFolder(root)
+    console.print(terminal_table(summarise(run.join(), run.exhibits())))
+    console.print(f"table, pictures and page: {page}", markup=False)
+
+
+def _judge(outcomes: Outcomes, *, strict: bool) -> None:
+    invalid = [outcome for outcome in outcomes.outcomes if not outcome.valid]
+    if strict and invalid:
+        first = invalid[0]
+        raise ControlError(
+            f"{len(invalid)} of {len(outcomes.outcomes)} outcomes are invalid; the first: {first.reason}",
+            at=f"{first.attack} on {first.defense}, seed {first.seed}",
+            remedy="read the controls in report.html",
+        )
+
+
+class _Bars:
+    """Loops as progress bars."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def started(self, description: str, total: int) -> TaskID:
+        return self._progress.add_task(description, total=total)
+
+    def advanced(self, loop: object) -> None:
+        self._progress.advance(self._task(loop))
+
+    def finished(self, loop: object) -> None:
+        self._progress.remove_task(self._task(loop))
+
+    def _task(self, loop: object) -> TaskID:
+        assert isinstance(loop, int), "a loop is told by the number it was given"
+        return TaskID(loop)
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Progress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    quiet = not console.is_terminal or "NO_PROGRESS" in os.environ
+    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
+        yield progress

@@ -1,0 +1,27 @@
+"""The server itself: it follows the protocol and keeps all it sees."""
+
+from fedsplit.records.leak import Asset
+from fedsplit.threats.base import Threat
+
+
+class CuriousServer(Threat):
+    """Sees what crosses the cut, the labels that come with it, and its own segment over time.
+
+    Where it also averages the client segments it holds their weights in every round: that is what one server process
+    of split federated learning does, so it is the default.
+    """
+
+    aggregates: bool = True
+    """Whether the same party averages the client segments and so holds their weights."""
+    queries: bool = True
+    """Whether a client releases smashed data of images that the adversary chose. Who holds the weights can anyway."""
+
+    @property
+    def grants(self) -> frozenset[Asset]:
+        """Everything at the server; client weights unless somebody else averages."""
+        granted = {Asset.SMASHED, Asset.CUT_GRADIENTS, Asset.LABELS, Asset.SERVER_SEGMENTS}
+        if self.queries:
+            granted.add(Asset.CLIENT_QUERIES)
+        if self.aggregates:
+            granted.add(Asset.CLIENT_WEIGHTS)
+        return frozenset(granted)

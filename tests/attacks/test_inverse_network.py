@@ -1,0 +1,105 @@
+"""The decoder learns what a line cannot, keeps its best weights, and asks for fresh noise."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from fedsplit.attacks.inverse_network import InverseNetwork
+from fedsplit.attacks.linear_inverse import LinearInverse
+from fedsplit.progress import observed_by
+from fedsplit.seeding import Seeds
+from tests.attacks.leaks import Case, Release, case, noisy, rows_client, undefended, useless
+
+QUICK = InverseNetwork(epochs=6, batch_size=16, learning_rates=(0.003,))
+
+
+def reconstruct(attack: InverseNetwork, about: Case):
+    return attack.reconstruct(about.leak, Seeds(0)("attack"))
+
+
+def test_it_beats_the_best_linear_guess_on_a_rectified_client():
+    about = case(rows_client)
+    linear = LinearInverse().reconstruct(about.leak, Seeds(0)("attack")).images
+    network = reconstruct(QUICK.model_copy(update={"epochs": 20}), about)
+    assert about.error(network.images) < 0.7 * about.error(linear)
+
+
+def test_a_rate_that_ends_in_no_number_at_all_is_not_chosen():
+    picked = reconstruct(QUICK.model_copy(update={"learning_rates": (1e30, 0.003)}), case())
+    assert "learning rate 0.003" in picked.evidence.settings
+
+
+def test_losses_are_those_of_the_mean_image_and_of_each_epoch():
+    about = case()
+    evidence = reconstruct(QUICK, about).evidence
+    images = about.leak.auxiliary.images
+    assert len(evidence.losses) == 7
+    assert evidence.losses[0] == pytest.approx((images - images.mean(dim=0)).square().mean().item(), rel=1e-5)
+    assert evidence.losses[-1] < evidence.losses[1] < evidence.losses[0]
+
+
+def test_a_rate_that_diverges_is_not_chosen_and_leaves_the_weights_before_training():
+    about = case()
+    picked = reconstruct(QUICK.model_copy(update={"learning_rates": (30.0, 0.003)}), about)
+    assert "learning rate 0.003" in picked.evidence.settings
+    alone = reconstruct(QUICK.model_copy(update={"learning_rates": (30.0,)}), about)
+    assert "weights of epoch 0 of 6" in alone.evidence.settings
+    assert alone.evidence.before != alone.evidence.after
+    assert about.error(alone.images) < 0.5 * about.anchor
+
+
+@pytest.mark.parametrize(("release", "asked"), [(undefended, False), (noisy, True)])
+def test_it_asks_for_every_batch_anew_where_the_answer_varies(release: Release, asked: bool):
+    requests: list[int] = []
+
+    def counted(smashed: Tensor, rng: torch.Generator) -> Tensor:
+        requests.append(len(smashed))
+        return release(smashed, rng)
+
+    about = case(release=counted)
+    requests.clear()
+    guess = reconstruct(QUICK, about)
+    probes = 2 * 16
+    assert sum(requests) == probes + (6 * 300 if asked else 0)
+    assert ("fresh releases" in guess.evidence.settings) is asked
+
+
+def test_fresh_noise_teaches_more_than_one_draw_of_it():
+    attack = QUICK.model_copy(update={"epochs": 20})
+    fresh, frozen = (case(release=noisy, queries=queries) for queries in (True, False))
+    assert fresh.error(reconstruct(attack, fresh).images) < frozen.error(reconstruct(attack, frozen).images)
+
+
+def test_from_noise_it_learns_nothing_and_says_so():
+    about = case(release=useless)
+    guess = reconstruct(QUICK, about)
+    assert about.error(guess.images) == pytest.approx(about.anchor, rel=0.03)
+    assert min(guess.evidence.losses[1:]) > 0.9 * guess.evidence.losses[0]
+
+
+def test_other_streams_give_other_decoders():
+    about = case()
+    first, other = (QUICK.reconstruct(about.leak, Seeds(seed)("attack")) for seed in (0, 1))
+    assert first.evidence.before != other.evidence.before
+    assert not torch.equal(first.images, other.images)
+
+
+def test_whoever_watches_sees_the_epochs_pass():
+    class Watcher:
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+
+        def started(self, description: str, total: int) -> object:
+            self.steps.append(0)
+            return total
+
+        def advanced(self, loop: object) -> None:
+            self.steps[-1] += 1
+
+        def finished(self, loop: object) -> None:
+            pass
+
+    watcher = Watcher()
+    with observed_by(watcher):
+        reconstruct(QUICK, case())
+    assert watcher.steps == [6]

@@ -1,0 +1,110 @@
+"""What every attack promises; a plug-in passes it by being added to SETTINGS."""
+
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from fedsplit.attacks.base import ATTACKS, AnyAttack, Attack
+from fedsplit.numerics.fingerprint import fingerprint_of
+from fedsplit.records.leak import tensors_of
+from fedsplit.seeding import Seeds
+from tests.attacks.leaks import (
+    COLOUR,
+    Case,
+    case,
+    flat_client,
+    map_client,
+    noisy,
+    pooled_client,
+    rows_client,
+    undefended,
+    useless,
+)
+
+QUICK: dict[str, dict[str, Any]] = {"inverse_network": {"epochs": 4, "batch_size": 16, "learning_rates": (0.003,)}}
+SETTINGS: list[dict[str, Any]] = [{"kind": kind, **QUICK.get(kind, {})} for kind in ATTACKS.shipped]
+CLIENTS = (rows_client, flat_client, map_client, pooled_client)
+
+attacks: TypeAdapter[Attack] = TypeAdapter(AnyAttack)
+
+
+@pytest.fixture(params=SETTINGS, ids=lambda settings: settings["kind"])
+def attack(request: pytest.FixtureRequest) -> Attack:
+    return attacks.validate_python(request.param)
+
+
+def error(attack: Attack, about: Case) -> float:
+    return about.error(attack.reconstruct(about.leak, Seeds(1)("attack")).images)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("shape", [(1, 12, 12), COLOUR], ids=["grey", "colour"])
+def test_it_rebuilds_an_undefended_leak(attack: Attack, client: Any, shape: Any):
+    about = case(client, undefended, shape=shape)
+    guess = attack.reconstruct(about.leak, Seeds(1)("attack"))
+    assert guess.images.shape == about.truth.shape
+    assert guess.images.dtype == about.truth.dtype
+    assert torch.isfinite(guess.images).all()
+    assert about.error(guess.images) < 0.85 * about.anchor
+    assert guess.evidence.settings
+
+
+@pytest.mark.parametrize("queries", [True, False], ids=["queries", "pairs"])
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_leak_that_says_nothing_gives_the_mean_image(attack: Attack, client: Any, queries: bool):
+    about = case(client, useless, queries=queries)
+    assert about.anchor * 0.98 <= error(attack, about) <= 1.03 * about.anchor
+
+
+def test_a_permuted_leak_gives_the_permuted_answer(attack: Attack):
+    about = case()
+    order = torch.randperm(len(about.truth), generator=Seeds(0)("order"))
+    straight = attack.reconstruct(about.leak, Seeds(1)("attack")).images
+    permuted = attack.reconstruct(about.leak.permuted(order), Seeds(1)("attack")).images
+    torch.testing.assert_close(permuted, straight[order], rtol=1e-4, atol=1e-4)
+    assert about.error(permuted) > about.anchor
+
+
+@pytest.mark.parametrize("release", [undefended, noisy])
+def test_the_same_stream_gives_the_same_bits_and_the_leak_is_left_alone(attack: Attack, release: Any):
+    about = case(release=release)
+    before = fingerprint_of(tensors_of(about.leak))
+    state = torch.random.get_rng_state()
+    first = attack.reconstruct(about.leak, Seeds(1)("attack"))
+    again = attack.reconstruct(about.leak, Seeds(1)("attack"))
+    assert torch.equal(first.images, again.images)
+    assert first.evidence == again.evidence
+    assert fingerprint_of(tensors_of(about.leak)) == before
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_noise_does_not_help_it(attack: Attack):
+    assert error(attack, case()) < error(attack, case(release=noisy)) < case().anchor
+
+
+def test_double_precision_is_kept(attack: Attack):
+    about = case(dtype=torch.float64)
+    guess = attack.reconstruct(about.leak, Seeds(1)("attack")).images
+    assert guess.dtype == torch.float64
+    assert about.error(guess) == pytest.approx(error(attack, case()), rel=0.1)
+
+
+def test_the_evidence_has_what_its_controls_need(attack: Attack):
+    evidence = attack.reconstruct(case().leak, Seeds(1)("attack")).evidence
+    if "loss_fell" in attack.controls:
+        assert evidence.losses[-1] < 0.5 * evidence.losses[0]
+    if "parameters_moved" in attack.controls:
+        assert evidence.before != evidence.after
+
+
+def test_settings_survive_yaml(attack: Attack):
+    text = yaml.safe_dump(attacks.dump_python(attack, mode="json"))
+    assert attacks.validate_python(yaml.safe_load(text)) == attack
+
+
+def test_unknown_settings_are_refused(attack: Attack):
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        attacks.validate_python({"kind": attack.kind, "oracle": True})

@@ -1,0 +1,65 @@
+"""What every threat promises; a plug-in passes it by being added to SETTINGS."""
+
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from fedsplit.records.leak import Asset, closure
+from fedsplit.threats.base import THREATS, AnyThreat, Threat
+from tests.records.test_leak import full_leak
+from tests.threats.views import held, unchanged
+
+KNOWLEDGE = ("no", "algorithm", "parameters")
+SETTINGS: list[dict[str, Any]] = [
+    *({"kind": kind, "knows_defense": known} for kind in THREATS.shipped for known in KNOWLEDGE),
+    {"kind": "eavesdropper", "queries": False},
+    {"kind": "curious_server", "aggregates": False},
+    {"kind": "curious_server", "aggregates": False, "queries": False},
+]
+
+threats: TypeAdapter[Threat] = TypeAdapter(AnyThreat)
+
+
+@pytest.fixture(params=SETTINGS, ids=lambda settings: "-".join(map(str, settings.values())))
+def threat(request: pytest.FixtureRequest) -> Threat:
+    return threats.validate_python(request.param)
+
+
+def test_the_view_has_the_fields_of_its_assets_and_no_other(threat: Threat) -> None:
+    assert held(threat) == {asset.value for asset in threat.assets}
+    assert unchanged(threat.view(full_leak()))
+
+
+def test_assets_are_the_grants_with_what_they_imply(threat: Threat) -> None:
+    assert threat.assets - {Asset.DEFENSE} == closure(threat.grants)
+    assert closure(threat.assets) == threat.assets
+
+
+def test_the_defense_is_known_where_its_parameters_are(threat: Threat) -> None:
+    assert Asset.DEFENSE not in threat.grants
+    assert (Asset.DEFENSE in threat.assets) == (threat.knows_defense == "parameters")
+
+
+def test_every_adversary_sees_something_to_invert(threat: Threat) -> None:
+    assert Asset.SMASHED in threat.assets
+
+
+def test_looking_twice_shows_the_same(threat: Threat) -> None:
+    view = threat.view(full_leak())
+    assert threat.view(view) == view
+
+
+def test_it_survives_yaml(threat: Threat) -> None:
+    text = yaml.safe_dump(threats.dump_python(threat, mode="json"))
+    assert threats.validate_python(yaml.safe_load(text)) == threat
+
+
+def test_it_refuses_an_unknown_key(threat: Threat) -> None:
+    with pytest.raises(ValidationError, match="surprise"):
+        threats.validate_python({"kind": threat.kind, "surprise": 1})
+
+
+def test_knowing_everything_is_the_default() -> None:
+    assert all(threats.validate_python({"kind": kind}).knows_defense == "parameters" for kind in THREATS.shipped)

@@ -1,0 +1,85 @@
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from fedsplit.defenses.base import Defense
+from fedsplit.defenses.gaussian_noise import GaussianNoise
+from fedsplit.engines.base import Engine
+from fedsplit.engines.flower import Flower
+from fedsplit.engines.inline import Inline
+from fedsplit.progress import observed_by
+from fedsplit.protocols.splitfed_v1 import SplitFedV1
+from tests.engines.federations import NoisyCopies, federation, train
+
+ENGINES = [
+    Inline(),
+    pytest.param(Flower(workers=1), marks=pytest.mark.engine),
+    pytest.param(Flower(workers=2), marks=pytest.mark.engine),
+]
+
+
+def bits(value: object) -> object:
+    """A value in which equality means equality of every bit."""
+    if isinstance(value, Tensor):
+        return (str(value.dtype), tuple(value.shape), value.contiguous().numpy().tobytes())
+    if is_dataclass(value):
+        return {field.name: bits(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {key: bits(part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(bits(part) for part in value)
+    return value
+
+
+@pytest.mark.parametrize("defense", [GaussianNoise(std=0.3), NoisyCopies()], ids=lambda defense: type(defense).__name__)
+@pytest.mark.parametrize("engine", ENGINES, ids=["inline", "flower 1", "flower 2"])
+def test_every_engine_gives_the_same_weights_ledger_and_utility_bit_by_bit(
+    engine: Engine, defense: Defense, tmp_path: Path
+) -> None:
+    expected = train(Inline(), tmp_path / "expected", federation(), defense)
+    found = train(engine, tmp_path / "found", federation(), defense)
+    assert bits(found.standing) == bits(expected.standing)
+    assert bits(found.ledger) == bits(expected.ledger)
+    assert found.accuracy == expected.accuracy
+    assert len(found.ledger.pages) == 2
+    assert found.ledger.pages[0].exchanges
+    assert not torch.equal(found.standing.client["rows.0.weight"], found.ledger.pages[0].broadcast["rows.0.weight"])
+
+
+@pytest.mark.parametrize("engine", ENGINES[:2], ids=["inline", "flower"])
+def test_an_interrupted_training_ends_with_the_same_bits(engine: Engine, tmp_path: Path) -> None:
+    def protocol(rounds: int) -> SplitFedV1:
+        return SplitFedV1(rounds=rounds, batch_size=8)
+
+    expected = train(Inline(), tmp_path / "expected", federation(), protocol=protocol(3))
+    train(engine, tmp_path / "found", federation(), protocol=protocol(1))
+    found = train(engine, tmp_path / "found", federation(), protocol=protocol(3))
+    assert bits(found.standing) == bits(expected.standing)
+    assert bits(found.ledger) == bits(expected.ledger)
+    assert found.accuracy == expected.accuracy
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def started(self, description: str, total: int) -> object:
+        self.seen.append(f"{description} {total}")
+        return len(self.seen)
+
+    def advanced(self, loop: object) -> None:
+        self.seen.append(f"{loop} advanced")
+
+    def finished(self, loop: object) -> None:
+        self.seen.append(f"{loop} finished")
+
+
+@pytest.mark.parametrize("engine", ENGINES[:2], ids=["inline", "flower"])
+def test_every_engine_shows_its_rounds(engine: Engine, tmp_path: Path) -> None:
+    watcher = Watcher()
+    with observed_by(watcher):
+        train(engine, tmp_path, federation())
+    assert watcher.seen == ["training 3", *["1 advanced"] * 3, "1 finished"]

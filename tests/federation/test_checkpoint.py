@@ -1,0 +1,178 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fedsplit.defenses.gaussian_noise import GaussianNoise
+from fedsplit.errors import EngineError
+from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.ledger import Page, Recording
+from fedsplit.federation.optimizer import Adam, StochasticGradientDescent
+from fedsplit.federation.plan import Plan
+from fedsplit.federation.trained import Standing
+from fedsplit.models.lenet import LeNet
+from fedsplit.protocols.splitfed_v1 import SplitFedV1
+from tests.federation.builders import bits, federation, plan_of, train
+
+RECORDING = Recording(training=(1, 3), inference=(3, 5))
+KEPT: dict[str, Any] = {"optimizer": Adam(learning_rate=0.01, state="keep"), "defense": GaussianNoise(std=0.1)}
+
+
+class StopsAfter(Checkpoint):
+    """Is interrupted once a round is on disk."""
+
+    def __init__(self, cell: Path, fingerprint: str, last: int) -> None:
+        super().__init__(cell, fingerprint)
+        self.last = last
+
+    def save(self, standing: Standing, page: Page | None) -> None:
+        super().save(standing, page)
+        if standing.round == self.last:
+            raise KeyboardInterrupt
+
+
+def files(cell: Path) -> set[str]:
+    return {str(path.relative_to(cell)) for path in cell.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        plan_of(**KEPT),
+        plan_of(optimizer=StochasticGradientDescent(momentum=0.9, state="keep"), precision="float64"),
+        plan_of(optimizer=StochasticGradientDescent(state="keep")),
+        plan_of(optimizer=Adam(learning_rate=0.01), model=LeNet(channels=2, batch_norm=True), cut="norm1"),
+    ],
+    ids=["adam kept", "momentum kept", "nothing to keep", "reset"],
+)
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(plan: Plan, last: int, tmp_path: Path) -> None:
+    data, protocol = federation(), SplitFedV1(rounds=5, batch_size=6, participation=0.7)
+    expected = train(tmp_path / "expected", plan, data, protocol, RECORDING)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, plan, data, protocol, RECORDING, StopsAfter(tmp_path, "this", last))
+    found = train(tmp_path, plan, data, protocol, RECORDING, Checkpoint(tmp_path, "this"))
+    assert bits(found.standing) == bits(expected.standing)
+    assert bits(found.ledger) == bits(expected.ledger)
+    assert found.accuracy == expected.accuracy
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
+    data, protocol = federation(), SplitFedV1(rounds=3, batch_size=6)
+    first = train(tmp_path, plan_of(**KEPT), data, protocol, RECORDING)
+    before = (tmp_path / "checkpoint/standing.safetensors").stat().st_mtime_ns
+    again = train(tmp_path, plan_of(**KEPT), data, protocol, RECORDING)
+    assert bits(again.standing) == bits(first.standing)
+    assert bits(again.ledger) == bits(first.ledger)
+    assert (tmp_path / "checkpoint/standing.safetensors").stat().st_mtime_ns == before
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    trained = train(tmp_path, plan_of(**KEPT), federation(), SplitFedV1(rounds=3, batch_size=6), RECORDING)
+    found = Checkpoint(tmp_path, "this federation").load()
+    assert found is not None
+    assert bits(found[0]) == bits(trained.standing)
+    assert bits(found[1]) == bits(trained.ledger)
+    assert set(found[0].memories) == {0, 1, 2}
+
+
+def test_nothing_saved_is_nothing_loaded(tmp_path: Path) -> None:
+    assert Checkpoint(tmp_path / "nowhere", "this").load() is None
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_training_of_something_else_is_not_gone_on_from(tmp_path: Path) -> None:
+    data, protocol = federation(), SplitFedV1(rounds=2, batch_size=6)
+    train(tmp_path, plan_of(seed=1), data, protocol, RECORDING, Checkpoint(tmp_path, "that"))
+    assert Checkpoint(tmp_path, "this").load() is None
+    expected = train(tmp_path / "expected", plan_of(seed=2), data, protocol, RECORDING)
+    found = train(tmp_path, plan_of(seed=2), data, protocol, RECORDING, Checkpoint(tmp_path, "this"))
+    assert bits(found.standing) == bits(expected.standing)
+
+
+def test_pages_of_something_else_in_the_same_folder_are_left_out(tmp_path: Path) -> None:
+    data, protocol = federation(), SplitFedV1(rounds=3, batch_size=6)
+    train(tmp_path, plan_of(seed=1), data, protocol, Recording(inference=(1, 2, 3)), Checkpoint(tmp_path, "that"))
+    recording = Recording(inference=(3,))
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, plan_of(seed=2), data, protocol, recording, StopsAfter(tmp_path, "this", 2))
+    found = train(tmp_path, plan_of(seed=2), data, protocol, recording, Checkpoint(tmp_path, "this"))
+    assert [page.round for page in found.ledger.pages] == [3]
+
+
+def test_a_page_that_was_saved_before_the_interruption_is_made_again(tmp_path: Path) -> None:
+    class StopsBetween(Checkpoint):
+        """Is interrupted after a page, before the standing that promises it."""
+
+        def save(self, standing: Standing, page: Page | None) -> None:
+            if standing.round == 3:
+                assert page is not None
+                self._save_page(page)
+                raise KeyboardInterrupt
+            super().save(standing, page)
+
+    data, protocol = federation(), SplitFedV1(rounds=5, batch_size=6)
+    expected = train(tmp_path / "expected", plan_of(), data, protocol, RECORDING)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, plan_of(), data, protocol, RECORDING, StopsBetween(tmp_path, "this"))
+    found = train(tmp_path, plan_of(), data, protocol, RECORDING, Checkpoint(tmp_path, "this"))
+    assert bits(found.ledger) == bits(expected.ledger)
+
+
+@pytest.mark.parametrize("name", ["checkpoint/standing.safetensors", "ledger/round-000001.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.999])
+def test_a_truncated_file_is_told_in_one_line(name: str, share: float, tmp_path: Path) -> None:
+    train(tmp_path, plan_of(), federation(), recording=RECORDING)
+    path = tmp_path / name
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(EngineError) as caught:
+        Checkpoint(tmp_path, "this federation").load()
+    assert str(caught.value).startswith(f"{path}: is damaged")
+    assert str(caught.value).endswith("delete the cell's folder to train it again")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("metadata", [None, {"other": "x"}, {"fedsplit": "{"}])
+def test_a_file_of_another_making_is_told_in_one_line(metadata: Any, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    save_file({"a": torch.zeros(1)}, tmp_path / "checkpoint" / "standing.safetensors", metadata=metadata)
+    with pytest.raises(EngineError, match="is damaged"):
+        Checkpoint(tmp_path, "this").load()
+
+
+def test_only_finished_files_are_left(tmp_path: Path) -> None:
+    train(tmp_path, plan_of(), federation(), SplitFedV1(rounds=3, batch_size=6), RECORDING)
+    assert files(tmp_path) == {
+        "checkpoint/standing.safetensors",
+        "ledger/round-000001.safetensors",
+        "ledger/round-000003.safetensors",
+    }
+
+
+def test_a_full_disk_is_told_in_one_line_and_leaves_the_last_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = federation()
+    train(tmp_path, plan_of(), data, SplitFedV1(rounds=1, batch_size=6), RECORDING)
+    before = files(tmp_path)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EngineError, match=r"standing.safetensors: cannot be written \(No space left on device\); free"):
+        train(tmp_path, plan_of(), data, SplitFedV1(rounds=2, batch_size=6), RECORDING)
+    assert files(tmp_path) == before
+    found = Checkpoint(tmp_path, "this federation").load()
+    assert found is not None
+    assert found[0].round == 1
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cell").write_text("a file")
+    with pytest.raises(EngineError, match="cannot be written"):
+        train(tmp_path / "cell", plan_of(), federation())

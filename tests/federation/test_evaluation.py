@@ -1,0 +1,56 @@
+import torch
+
+from fedsplit.defenses.gaussian_noise import GaussianNoise
+from fedsplit.defenses.low_rank import LowRank
+from fedsplit.defenses.none import Undefended
+from fedsplit.federation.evaluation import accuracy
+from fedsplit.federation.plan import Plan, state_of
+from fedsplit.models.lenet import LeNet
+from fedsplit.records.images import Images
+from tests.federation.builders import images, plan_of
+
+
+def found(plan: Plan, test: Images) -> float:
+    segments = plan.segments()
+    return accuracy(plan, state_of(segments.client), state_of(segments.server), test)
+
+
+def test_it_is_the_share_of_right_answers() -> None:
+    plan, test = plan_of(model=LeNet(channels=2, batch_norm=True), cut="conv2"), images(47, seed=0)
+    segments = plan.segments()
+    logits = segments.server.eval()(segments.client.eval()(test.pixels))
+    assert found(plan, test) == (logits.argmax(1) == test.labels).sum().item() / 47
+
+
+def test_more_images_than_fit_at_once_are_all_counted() -> None:
+    plan, test = plan_of(), images(1100, seed=0)
+    segments = plan.segments()
+    guesses = segments.server(segments.client(test.pixels)).argmax(1)
+    told = Images(test.pixels, guesses, test.groups, test.class_names)
+    assert found(plan, told) == 1.0
+    told.labels[0] = (told.labels[0] + 1) % 3
+    told.labels[-1] = (told.labels[-1] + 1) % 3
+    assert found(plan, told) == 1098 / 1100
+
+
+def test_noise_of_the_defense_is_part_of_it_and_always_the_same() -> None:
+    test = images(200, seed=0)
+    plain, noisy, again = (found(plan_of(defense=defense), test) for defense in
+                           (Undefended(), GaussianNoise(std=5.0), GaussianNoise(std=5.0)))  # fmt: skip
+    assert noisy == again
+    assert noisy != plain
+
+
+def test_an_architecture_of_the_defense_is_part_of_it() -> None:
+    assert 0 <= found(plan_of(defense=LowRank(rank=1)), images(20, seed=0)) <= 1
+
+
+def test_it_leaves_no_gradient_and_no_state_behind() -> None:
+    plan = plan_of(model=LeNet(channels=2, batch_norm=True), cut="conv2")
+    segments = plan.segments()
+    client, server = state_of(segments.client), state_of(segments.server)
+    before = {name: value.clone() for name, value in {**client, **server}.items()}
+    state = torch.random.get_rng_state()
+    accuracy(plan, client, server, images(20, seed=0))
+    assert all(torch.equal(value, before[name]) for name, value in {**client, **server}.items())
+    assert torch.equal(torch.random.get_rng_state(), state)

@@ -1,0 +1,112 @@
+"""Ridge against scikit-learn in float64, and against leaving rows out for real."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies
+from sklearn.linear_model import Ridge as Reference
+from sklearn.linear_model import RidgeCV
+from torch import Tensor
+
+from fedsplit.numerics.ridge import STRENGTHS, fit_ridge, fit_ridges
+from fedsplit.seeding import Seeds
+
+SHAPES = [(60, 7), (20, 20), (12, 40)]
+FINITE = (1e-4, 1e-2, 1.0)
+
+
+def problem(rows: int, features: int, noise: float = 0.3, seed: int = 0) -> tuple[Tensor, Tensor]:
+    rng = Seeds(seed)("problem")
+    inputs = 2 + torch.randn(rows, features, generator=rng, dtype=torch.float64)
+    weight = torch.randn(features, 3, generator=rng, dtype=torch.float64)
+    return inputs, inputs @ weight + noise * torch.randn(rows, 3, generator=rng, dtype=torch.float64)
+
+
+def largest(features: Tensor) -> float:
+    return torch.linalg.matrix_norm(features - features.mean(dim=0), ord=2).item() ** 2
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("strength", FINITE)
+def test_the_fit_is_scikit_learns(shape: tuple[int, int], strength: float):
+    features, targets = problem(*shape)
+    ridge = fit_ridge(features, targets, (strength,))
+    reference = Reference(alpha=strength * largest(features)).fit(features, targets)
+    np.testing.assert_allclose(ridge.weight.T, reference.coef_, atol=1e-8)
+    np.testing.assert_allclose(ridge.predict(features), reference.predict(features), atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_choice_and_its_errors_are_scikit_learns(shape: tuple[int, int]):
+    features, targets = problem(*shape)
+    alphas = [strength * largest(features) for strength in FINITE]
+    reference = RidgeCV(alphas=alphas, store_cv_results=True).fit(features, targets)
+    ridge = fit_ridge(features, targets, FINITE)
+    assert ridge.strength * largest(features) == pytest.approx(reference.alpha_)
+    np.testing.assert_allclose(ridge.errors, reference.cv_results_.mean(axis=(0, 1)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(30, 5), (12, 40)])
+def test_blocks_left_out_in_closed_form_are_blocks_left_out_for_real(shape: tuple[int, int]):
+    features, targets = problem(*shape)
+    alpha = 0.1 * largest(features)
+    squares: list[Tensor] = []
+    for block in range(0, shape[0], 3):
+        kept = [row for row in range(shape[0]) if not block <= row < block + 3]
+        reference = Reference(alpha=alpha).fit(features[kept], targets[kept])
+        guess = torch.as_tensor(reference.predict(features[block : block + 3]))
+        squares.append((guess - targets[block : block + 3]).square())
+    ridge = fit_ridge(features, targets, (0.1,), block=3)
+    assert ridge.errors[0] == pytest.approx(torch.cat(squares).mean().item(), rel=1e-8)
+
+
+def test_judging_some_rows_judges_them_alone():
+    features, targets = problem(30, 5)
+    every = [fit_ridge(features, targets, (0.1,), judged=count).errors[0] for count in (10, 30, 500)]
+    assert every[1] == every[2]
+    assert every[0] != every[1]
+    assert every[0] == pytest.approx(every[1], rel=0.8)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_features_that_say_nothing_give_the_mean(shape: tuple[int, int]):
+    targets = problem(*shape)[1]
+    for features in (torch.zeros(*shape, dtype=torch.float64), torch.full(shape, 3.0, dtype=torch.float64)):
+        ridge = fit_ridge(features, targets)
+        torch.testing.assert_close(ridge.predict(features), targets.mean(dim=0).expand_as(targets))
+
+
+def test_an_infinite_strength_is_the_mean_and_noise_chooses_nearly_that():
+    features, targets = problem(200, 30)
+    noise = torch.randn(200, 30, generator=Seeds(3)("noise"), dtype=torch.float64)
+    mean = fit_ridge(features, targets, (float("inf"),))
+    torch.testing.assert_close(mean.predict(features), targets.mean(dim=0).expand_as(targets))
+    assert fit_ridge(noise, targets).strength >= 1
+    assert STRENGTHS[-1] == float("inf")
+
+
+def test_targets_fitted_together_are_as_if_fitted_alone():
+    features, targets = problem(12, 40)
+    easy, hard = fit_ridges(features, (targets, torch.randn(12, 2, generator=Seeds(0)("hard")).double()))
+    alone = fit_ridge(features, targets)
+    assert easy.strength == alone.strength
+    torch.testing.assert_close(easy.weight, alone.weight)
+    assert hard.strength > easy.strength
+
+
+def test_single_precision_targets_get_a_single_precision_fit():
+    features, targets = problem(60, 7)
+    single, double = fit_ridge(features.float(), targets.float()), fit_ridge(features, targets)
+    assert single.weight.dtype == torch.float32
+    torch.testing.assert_close(single.weight.double(), double.weight, rtol=1e-4, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=20)
+@given(strategies.integers(3, 25), strategies.integers(1, 25), strategies.integers(0, 99))
+def test_stronger_regularisation_never_fits_the_rows_better(rows: int, features: int, seed: int):
+    inputs, targets = problem(rows, features, seed=seed)
+    fits = [fit_ridge(inputs, targets, (strength,)).predict(inputs) for strength in (*FINITE, float("inf"))]
+    losses = [(fit - targets).square().sum().item() for fit in fits]
+    assert all(weak <= strong + 1e-9 for weak, strong in pairwise(losses))

@@ -1,0 +1,124 @@
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from fedsplit.report import figures
+from fedsplit.report.canvas import png, style
+from fedsplit.report.gallery import gallery, overview
+from fedsplit.report.pictures import galleries, plots
+from fedsplit.report.rows import Summary
+from fedsplit.report.summary import summarise
+from tests.report.fixtures import NOTICE, TRIALS, Trial, attacked, joined
+
+THREAT = "curious_server"
+
+
+@cache
+def summary_of(
+    trials: tuple[Trial, ...] = TRIALS, notice: str = NOTICE, headline: str = "ssim", leak: str = "inference"
+) -> Summary:
+    pairs = [attacked(trial, 0, 24, headline) for trial in trials]
+    pairs = [(outcome.model_copy(update={"leak": leak}), exhibit) for outcome, exhibit in pairs]
+    return summarise(joined(*pairs, notice=notice), [exhibit for _, exhibit in pairs])
+
+
+def over_rounds() -> Summary:
+    trials = tuple(replace(trial, round=number, reason="") for trial in TRIALS[:6] for number in (1, 3))
+    return summary_of(trials, leak="training")
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+DRAWINGS: list[tuple[Callable[[Summary, str], Figure | None], Summary]] = [
+    (overview, summary_of()),
+    (figures.privacy_utility, summary_of()),
+    (figures.leak_by_distance, summary_of()),
+    (figures.leak_by_round, over_rounds()),
+]
+
+
+@pytest.mark.parametrize(("draw", "summary"), DRAWINGS)
+def test_every_figure_carries_the_notice_and_names_every_ranked_defense(
+    draw: Callable[[Summary, str], Figure | None], summary: Summary
+) -> None:
+    with style():
+        figure = draw(summary, THREAT)
+    assert figure is not None
+    found = words(figure)
+    assert f"Data: {NOTICE}" in found
+    for defense in summary.defenses(THREAT):
+        assert any(defense in text.replace("\n", " ") for text in found)
+
+
+@pytest.mark.parametrize("draw", [overview, figures.privacy_utility, figures.leak_by_distance, figures.leak_by_round])
+def test_nothing_valid_gives_no_figure(draw: Callable[[Summary, str], Figure | None]) -> None:
+    assert draw(summary_of((Trial("none", "a", 0.1, 0.9, reason="broken"),)), THREAT) is None
+
+
+def test_right_always_leaks_more() -> None:
+    for headline in ("ssim", "mse"):
+        with style():
+            figure = figures.privacy_utility(summary_of(headline=headline), THREAT)
+        assert figure is not None
+        (axes,) = figure.axes
+        low, high = axes.get_xlim()
+        assert (low > high) == (headline == "mse")
+
+
+def test_a_gallery_shows_the_picked_images_unsmoothed() -> None:
+    row = summary_of().rows[0]
+    with style():
+        figure = gallery(row, row.entries[0], NOTICE)
+    exhibit = row.entries[0].exhibit
+    shown = figure.axes[0].images
+    assert len(shown) == 9
+    assert {image.get_interpolation() for image in shown} == {"nearest"}
+    for line in range(3):
+        pixels = np.asarray(shown[3 * line + 2].get_array())[..., 0]
+        assert np.allclose(pixels, exhibit.reconstruction[line, 0].numpy())
+    assert f"Data: {NOTICE}" in words(figure)
+    values = dict(exhibit.values)["ssim"]
+    assert any(f"ssim {float(values[exhibit.picks[0]]):#.3g}" in text for text in words(figure))
+
+
+def test_captions_carry_the_notice_and_files_have_names_of_their_own() -> None:
+    trials = (Trial("a b", "x", 0.9, 0.9), Trial("a_b", "x", 0.9, 0.9), Trial("../é/", "x", 0.9, 0.9))
+    summary = summary_of(trials)
+    pictures = [*plots(summary, THREAT), *(one.picture for one in galleries(summary))]
+    assert all(NOTICE in picture.caption for picture in pictures)
+    names = [picture.name for picture in pictures]
+    assert len(set(names)) == len(names)
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for name in names)
+
+
+def test_labels_hide_neither_each_other_nor_a_point() -> None:
+    trials = tuple(Trial(f"defense {number}", "a", 0.9 - 0.004 * number, 0.95, reason="") for number in range(5))
+    with style():
+        figure = figures.privacy_utility(summary_of(trials), THREAT)
+        assert figure is not None
+        figure.draw_without_rendering()
+        labels = [text for text in figure.axes[0].texts if text.get_text().startswith("defense")]
+        # An annotation's own extent has its leader in it.
+        boxes = [Text.get_window_extent(label) for label in labels]
+    assert len(boxes) == 5
+    for index, box in enumerate(boxes):
+        assert not any(box.shrunk(0.9, 0.9).overlaps(other.shrunk(0.9, 0.9)) for other in boxes[index + 1 :])
+
+
+def test_the_same_figure_is_the_same_bytes_and_drawing_leaves_no_trace() -> None:
+    before = dict(matplotlib.rcParams)
+    first, second = (next(plots(summary_of(), THREAT)).content for _ in range(2))
+    assert first == second
+    assert Image.open(io.BytesIO(first)).format == "PNG"
+    assert dict(matplotlib.rcParams) == before
+    assert png(Figure())
