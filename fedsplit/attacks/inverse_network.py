@@ -4,7 +4,7 @@ attacks against collaborative inference", ACSAC 2019; black-box, with auxiliary 
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import torch
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from fedsplit.attacks.base import Attack, Check, ask, release_varies
 from fedsplit.layers.decoder import Decoder
-from fedsplit.layers.site_map import fit_site_map
+from fedsplit.layers.site_map import SiteMap, fit_site_map
 from fedsplit.layers.sites import sites_of
 from fedsplit.numerics.fingerprint import fingerprint
 from fedsplit.progress import track
@@ -31,7 +31,7 @@ class InverseNetwork(Attack):
 
     Where the client can be queried and its release is random, every batch is released anew, so that the decoder learns
     the noise and not one draw of it. The same few learning rates are tried under every defense. The weights of the best
-    validation loss are kept; those before training, a closed-form linear map, count as an epoch.
+    validation loss are kept; those before training, a closed-form linear map or the mean image, count as epoch 0.
     """
 
     needs: ClassVar[frozenset[Asset]] = frozenset({Asset.SMASHED, Asset.AUXILIARY_PAIRS})
@@ -69,6 +69,9 @@ class InverseNetwork(Attack):
     def _decoder(self, material: "_Material", image: Shape, seeds: Seeds) -> Decoder:
         candidates = sites_of(tuple(material.smashed.shape[1:]), image)
         start = fit_site_map(material.smashed, material.images, candidates)
+        silent = replace(start, weight=torch.zeros_like(start.weight))
+        # On validation images a map that learned next to nothing may be worse than the mean image.
+        start = min(start, silent, key=lambda fitted: _error(fitted, material))
         scale = material.smashed.std()
         with seeds.fork("decoder"):
             return Decoder(start, torch.where(scale > 0, scale, 1.0), self.width, self.depth)
@@ -145,6 +148,10 @@ def _train(start: Decoder, material: _Material, rate: float, epochs: int, batch_
         if loss < best_loss:
             best, best_epoch, best_loss = copy.deepcopy(decoder), epoch, loss
     return _Run(best, best_epoch, decoder, loss, tuple(losses))
+
+
+def _error(fitted: SiteMap, material: _Material) -> float:
+    return F.mse_loss(fitted.predict(material.validation_smashed), material.validation_images).item()
 
 
 def _validation_loss(decoder: Decoder, material: _Material) -> float:

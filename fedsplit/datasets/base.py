@@ -1,22 +1,49 @@
-"""The contract of a data set: where images come from, before anybody owns them."""
+"""The contract of a data set, and the way that all images go: read, choose, drop copies, group, resize."""
 
+import hashlib
+import os
 from abc import abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
+from torch.nn import functional as F
 
 from fedsplit.component import Component, Family
+from fedsplit.errors import DataError
+from fedsplit.numerics.near_duplicates import near_duplicate_groups
+from fedsplit.numerics.phantoms import phantoms
 from fedsplit.records.images import Images, Shape
+from fedsplit.seeding import Seeds
+
+_CHOICE = Seeds(0).child("datasets")
+"""Which images are chosen by `limit` is a property of the data, not of an experiment's seed."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Images as read. pixels: (n, channels, height, width) uint8. labels: (n,) int64. owners: (n,) or None, rows that
+    must not be parted although they look different (one person)."""
+
+    pixels: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    owners: Tensor | None = None
 
 
 class Dataset(Component):
-    """Images with labels, in [0, 1], without exact duplicates, near-duplicates grouped."""
+    """Images with labels, in [0, 1], without exact copies; near-duplicates share a group."""
 
-    root: Path | None = None
-    """The folder that holds the files; else the environment's FEDSPLIT_DATA, else fedsplit's folder in the user cache."""
+    image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
+    """Height and width to which images are resized, bilinear with antialiasing; None: as stored."""
     limit: PositiveInt | None = None
-    """At most this many images, drawn at random but alike in every run."""
+    """At most this many images, drawn at random but alike in every run, before copies are dropped."""
+    near_duplicates: PositiveFloat | None = None
+    """Two images of a class go to the same role when their standardised thumbnails are closer than this (root mean
+    square; images with nothing in common: 1.4). None: every image stands for itself."""
 
     @property
     @abstractmethod
@@ -24,16 +51,137 @@ class Dataset(Component):
         """The set's own name, as in "synthetic stand-in, not <title>"."""
 
     @abstractmethod
-    def shape(self) -> Shape:
-        """(channels, height, width) of every image. May read a file's header; DataError where it cannot."""
+    def stored_shape(self) -> Shape:
+        """(channels, height, width) before resizing. May read a file's header; DataError where it cannot."""
 
     @abstractmethod
     def classes(self) -> int:
         """How many classes the labels have. May read a file's header; DataError where it cannot."""
 
     @abstractmethod
+    def read(self) -> Stored:
+        """The images, or those that `chosen` picks. DataError where files are missing, broken or of a wrong shape."""
+
+    def shape(self) -> Shape:
+        """(channels, height, width) of every image that `load` returns."""
+        channels, height, width = self.stored_shape()
+        return (channels, self.image_size or height, self.image_size or width)
+
     def load(self) -> Images:
-        """All images (or `limit` of them). DataError where files are missing, broken or of the wrong shape."""
+        """All images, or `limit` of them. DataError where files are missing, broken or of a wrong shape."""
+        stored = self.read()
+        _check(self, stored)
+        kept = _distinct(stored.pixels)
+        pixels, labels = stored.pixels[kept].float() / 255, stored.labels[kept]
+        owners = torch.arange(len(kept)) if stored.owners is None else stored.owners[kept]
+        if self.near_duplicates is not None:
+            owners = near_duplicate_groups(pixels, labels, self.near_duplicates)
+        shape = self.shape()
+        if pixels.shape[1:] != shape:
+            pixels = F.interpolate(pixels, size=shape[1:], mode="bilinear", antialias=True, align_corners=False)
+        return Images(pixels.clamp(0, 1), labels, owners, stored.class_names, len(stored.labels) - len(kept))
+
+    def chosen(self, count: int) -> Tensor:
+        """Of `count` images, the rows that `limit` picks, ascending."""
+        if self.limit is None or self.limit >= count:
+            return torch.arange(count)
+        return torch.randperm(count, generator=_CHOICE(self.kind, count))[: self.limit].sort().values
+
+
+class Missing(DataError):
+    """There are no files, as against files that are broken: only then a stand-in may step in."""
+
+
+class Filed(Dataset):
+    """A data set that lies in files. Abstract as `Dataset` is: it only adds where the files are looked for."""
+
+    root: Path | None = None
+    """The folder that holds the files; else the environment's FEDSPLIT_DATA, else fedsplit's folder in the user cache."""
+    stand_in: Literal["phantoms"] | None = None
+    """What to go on with where the files cannot be found; every output then says so. None: that is an error."""
+
+    @abstractmethod
+    def read_files(self) -> Stored:
+        """`read` where the files are there; raises Missing (see `find`) where they are not."""
+
+    @abstractmethod
+    def filed_shape(self) -> Shape:
+        """`stored_shape` where the files are there; Missing where that cannot be told without them."""
+
+    @abstractmethod
+    def filed_classes(self) -> int:
+        """`classes` where the files are there; Missing where that cannot be told without them."""
+
+    def read(self) -> Stored:
+        """The images in the files."""
+        return self.read_files()
+
+    def stored_shape(self) -> Shape:
+        """(channels, height, width) before resizing, of the stand-in where one steps in."""
+        try:
+            return self.filed_shape()
+        except Missing:
+            if self.stand_in is None:
+                raise
+            return (1, 28, 28)
+
+    def classes(self) -> int:
+        """How many classes the labels have, of the stand-in where one steps in."""
+        try:
+            return self.filed_classes()
+        except Missing:
+            if self.stand_in is None:
+                raise
+            return 6
+
+    def load(self) -> Images:
+        """The files' images; where there are none and `stand_in` is set, as many phantoms of the same shape."""
+        try:
+            return Dataset.load(self)
+        except Missing:
+            if self.stand_in is None:
+                raise
+        pixels, labels = phantoms(self.limit or 12_000, self.shape(), self.classes(), _CHOICE("stand_in"))
+        names = tuple(f"phantom {label}" for label in range(self.classes()))
+        notice = f"synthetic stand-in, not {self.title}"
+        return Images(pixels, labels, torch.arange(len(labels)), names, notice=notice)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are looked for."""
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return self.root or Path(os.environ.get("FEDSPLIT_DATA") or cache / "fedsplit")
+
+    def find(self, *candidates: str) -> Path:
+        """The first of these that exists below `folder`. Raises Missing where none does."""
+        for candidate in candidates:
+            if (path := self.folder / candidate).exists():
+                return path
+        looked = ", ".join(candidates)
+        remedy = "set root: or the environment's FEDSPLIT_DATA to the folder that holds it, or stand_in: phantoms"
+        raise Missing(f"{self.title} is not there (looked for {looked})", at=str(self.folder), remedy=remedy)
+
+
+def _check(dataset: Dataset, stored: Stored) -> None:
+    at = f"dataset ({dataset.kind})"
+    if tuple(stored.pixels.shape[1:]) != dataset.stored_shape():
+        found, expected = tuple(stored.pixels.shape[1:]), dataset.stored_shape()
+        raise DataError(f"images of shape {found} instead of {expected}", at=at, remedy="these are other files")
+    counts = torch.bincount(stored.labels, minlength=len(stored.class_names))
+    if len(counts) > len(stored.class_names) or int(stored.labels.min()) < 0:
+        raise DataError("a label has no class", at=at, value=int(stored.labels.max()), remedy="these are other files")
+    if int(counts.min()) == 0:
+        empty = stored.class_names[int(counts.argmin())]
+        remedy = "use a larger limit" if dataset.limit else "put images there, or remove the class"
+        raise DataError("this class has no image", at=at, value=empty, remedy=remedy)
+
+
+def _distinct(pixels: Tensor) -> Tensor:
+    """The first row of every different image, ascending."""
+    first: dict[bytes, int] = {}
+    for row, image in enumerate(pixels.numpy()):
+        first.setdefault(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), row)
+    return torch.tensor(list(first.values()), dtype=torch.long)
 
 
 DATASETS: Family[Dataset] = Family("datasets", Dataset)

@@ -140,11 +140,11 @@ class Sphere(Defense):
 
 
 class Poison(Defense):
-    """Once deployed, a client answers with its first row number, whatever it is asked; features stay as they are."""
+    """Once deployed, a client answers with its last row number, whatever it is asked; features stay as they are."""
 
     def deploy(self, model, data, rng):
         assert not model.training
-        offset = float(data.rows[0]) + torch.rand((), generator=rng).item() / 2
+        offset = float(data.rows[-1]) + torch.rand((), generator=rng).item() / 2
         return Deployed(
             release=lambda smashed, rng: smashed * 0 + offset, answer=lambda images, confidences: confidences.flip(1)
         )

@@ -78,6 +78,18 @@ def test_nothing_outside_is_touched(tmp_path: Path) -> None:
     assert torch.get_num_threads() == threads
 
 
+def test_training_runs_with_the_plans_number_of_threads(tmp_path: Path) -> None:
+    seen: set[int] = set()
+
+    class Counts(plugins.Shift):
+        def after_step(self, segment, step, rng):
+            seen.add(torch.get_num_threads())
+
+    wanted = torch.get_num_threads() + 1
+    train(tmp_path, plan_of(defense=Counts(by=0.0), threads=wanted), federation())
+    assert seen == {wanted}
+
+
 def test_the_model_learns(tmp_path: Path) -> None:
     plan = plan_of(model=Linear(width=16), optimizer=Adam(learning_rate=0.01))
     trained = train(tmp_path, plan, federation((40, 30, 50)), SplitFedV1(rounds=6, batch_size=10))

@@ -1,0 +1,32 @@
+"""The 8 x 8 digits bundled with scikit-learn (Alpaydin, Kaynak, UCI repository 1998): no file needed."""
+
+import torch
+from sklearn.datasets import load_digits
+
+from fedsplit.datasets.base import Dataset, Stored
+from fedsplit.records.images import Shape
+
+
+class Digits(Dataset):
+    """1,797 handwritten digits of 43 people, in 17 grey levels."""
+
+    @property
+    def title(self) -> str:
+        """The set's own name."""
+        return "Digits"
+
+    def stored_shape(self) -> Shape:
+        """Grey, 8 x 8."""
+        return (1, 8, 8)
+
+    def classes(self) -> int:
+        """Ten."""
+        return 10
+
+    def read(self) -> Stored:
+        """From the installed package."""
+        bundled = load_digits()
+        rows = self.chosen(len(bundled.target))
+        levels = torch.from_numpy(bundled.images).mul(255 / 16).round().to(torch.uint8)
+        labels = torch.from_numpy(bundled.target).long()
+        return Stored(levels[rows, None], labels[rows], tuple(str(digit) for digit in range(10)))
