@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from fedsplit import document
 from fedsplit.controls import Bench, Judged, judge
@@ -17,7 +16,7 @@ from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.exposure import Exposure, Observation, expose
 from fedsplit.federation.plan import Plan, state_of
 from fedsplit.federation.trained import Standing, Trained
-from fedsplit.numerics.fingerprint import fingerprint
+from fedsplit.numerics.fingerprint import fingerprint, fingerprint_of
 from fedsplit.parties import Parties, gather
 from fedsplit.records.exhibit import Exhibit
 from fedsplit.records.images import Images
@@ -148,9 +147,9 @@ def _warm_started(plan: Plan, public: Images) -> tuple[Plan, Standing]:
 def _fingerprints(trained: Trained, exposed: Exposure) -> str:
     weights, servers = exposed.leak.client_weights, exposed.leak.server_segments
     assert weights is not None and servers is not None, "the whole leak holds every segment"
-    modules: tuple[nn.Module, ...] = (weights.broadcast, *weights.returned, *servers)
-    states = (trained.standing.client, trained.standing.server)
-    return "/".join(fingerprint(tensors) for tensors in (*(module.state_dict() for module in modules), *states))
+    segments = (fingerprint(module) for module in (weights.broadcast, *weights.returned, *servers))
+    states = (fingerprint_of(state.values()) for state in (trained.standing.client, trained.standing.server))
+    return "/".join((*segments, *states))
 
 
 def _bytes_per_step(trained: Trained) -> BytesPerStep:
