@@ -2,9 +2,11 @@
 
 import gzip
 import io
+import math
+import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +19,12 @@ from torch import Tensor
 from fedsplit.errors import DataError
 
 _SUFFIXES = {".jpeg", ".jpg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
-_BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError)
+_BROKEN = (
+    OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, SyntaxError, struct.error, zlib.error,
+    zipfile.BadZipFile, Image.DecompressionBombError,
+)  # fmt: skip
+_DEEP = ("I", "F")
+"""How Pillow's modes of more than 8 bits a channel begin; converting them would clip all that is above 255."""
 
 
 @contextmanager
@@ -42,25 +49,35 @@ class Pack:
             if not isinstance(self._file, np.lib.npyio.NpzFile):
                 raise ValueError("no archive of arrays")
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._file.files
-
     def array(self, name: str) -> NDArray[np.generic]:
         """One array, whole."""
         with reading(self.path):
             return self._file[name]
 
-    def labels(self, name: str, count: int) -> Tensor:
-        """(count,) int64, from 0."""
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of an array, read from its header alone."""
+        with reading(self.path), self._file.zip.open(f"{name}.npy") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            return read(file)[0]
+
+    def labels(self, name: str, count: int, classes: int) -> Tensor:
+        """(count,) int64, from 0, below `classes`."""
         labels = self.array(name).reshape(-1)
         with reading(self.path):
-            if len(labels) != count or not np.issubdtype(labels.dtype, np.integer) or (count and labels.min() < 0):
+            if not count or len(labels) != count or not np.issubdtype(labels.dtype, np.integer):
                 raise ValueError(f"{name} does not label {count} images")
+            if labels.min() < 0 or labels.max() >= classes:
+                raise ValueError(f"{name} tells of a class that is not there: {labels.min()} to {labels.max()}")
         return torch.from_numpy(labels.astype(np.int64))
 
     def jpeg_count(self) -> int:
         """How many JPEG images there are."""
-        return len(self.array("offsets")) - 1
+        offsets = self.array("offsets")
+        with reading(self.path):
+            if offsets.ndim != 1 or len(offsets) < 2 or not np.issubdtype(offsets.dtype, np.integer):
+                raise ValueError("offsets does not tell where images begin")
+        return len(offsets) - 1
 
     def jpegs(self, rows: Tensor, mode: str) -> Tensor:
         """The images of these rows: (n, channels, height, width) uint8. mode: "L" for grey, "RGB" for colour."""
@@ -68,6 +85,33 @@ class Pack:
         with reading(self.path):
             files = (io.BytesIO(content[offsets[row] : offsets[row + 1]]) for row in rows.tolist())
             return _stacked([_pixels(file, mode, None) for file in files])
+
+
+def download(fetch: Callable[..., object], folder: Path) -> None:
+    """Lets torchvision's `fetch` bring its files into `folder`. DataError where it cannot."""
+    try:
+        fetch(folder, download=True)
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        remedy = "check the network and that the folder is writable, or put the files there"
+        raise DataError(f"the download failed ({error})", at=str(folder), remedy=remedy) from error
+
+
+def read_idx_folder(folder: Path) -> tuple[Tensor, Tensor]:
+    """MNIST's four files, each gzipped or not. -> images (n, 1, height, width) uint8, labels (n,) int64, training first."""
+    images, labels = (
+        [read_idx(_plain_or_gzipped(folder / f"{part}-{content}-ubyte")) for part in ("train", "t10k")]
+        for content in ("images-idx3", "labels-idx1")
+    )
+    with reading(folder):
+        if any(part.dim() != 3 for part in images) or images[0].shape[1:] != images[1].shape[1:]:
+            raise ValueError(f"images of shape {' and '.join(str(tuple(part.shape)) for part in images)}")
+        if [tuple(part.shape) for part in labels] != [(len(part),) for part in images]:
+            raise ValueError("as many labels as images are needed")
+    return torch.cat(images)[:, None], torch.cat(labels).long()
+
+
+def _plain_or_gzipped(path: Path) -> Path:
+    return path if path.exists() else path.with_name(f"{path.name}.gz")
 
 
 def read_idx(path: Path) -> Tensor:
@@ -81,7 +125,7 @@ def read_idx(path: Path) -> Tensor:
         start = 4 + 4 * content[3]
         shape = [int.from_bytes(content[place : place + 4], "big") for place in range(4, start, 4)]
         values = np.frombuffer(content, np.uint8, offset=start)
-        if len(values) != int(np.prod(shape)):
+        if len(values) != math.prod(shape):
             raise ValueError(f"its header tells of shape {tuple(shape)}, and it holds {len(values)} bytes")
         return torch.from_numpy(values.reshape(shape).copy())
 
@@ -121,6 +165,8 @@ def size_of(path: Path) -> tuple[int, int]:
 
 def _pixels(file: Path | io.BytesIO, mode: str, size: int | None) -> NDArray[np.uint8]:
     with Image.open(file) as image:
+        if image.mode.startswith(_DEEP):
+            raise ValueError(f"more than 8 bits a channel: mode {image.mode}")
         converted = image.convert(mode)
         if size is not None and converted.size != (size, size):
             converted = converted.resize((size, size), Image.Resampling.BILINEAR)
@@ -128,8 +174,6 @@ def _pixels(file: Path | io.BytesIO, mode: str, size: int | None) -> NDArray[np.
 
 
 def _stacked(images: Sequence[NDArray[np.uint8]]) -> Tensor:
-    if not images:
-        return torch.zeros((0, 1, 1, 1), dtype=torch.uint8)
     if len({image.shape for image in images}) > 1:
         raise ValueError("its images are not of one size")
     stacked = torch.from_numpy(np.stack(images))

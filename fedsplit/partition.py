@@ -158,17 +158,21 @@ Partition = Annotated[Equal | ByClass | Dirichlet, Field(discriminator="kind")]
 def _dealt(labels: Tensor, groups: Tensor, shares: tuple[float, ...], rng: Generator) -> list[Tensor]:
     """Groups in random order, class by class, each to the role that is furthest behind its share."""
     numbers, sizes = torch.unique(groups, return_inverse=True, return_counts=True)[1:]
-    first = torch.zeros(len(sizes), dtype=torch.long).scatter_(0, numbers, torch.arange(len(groups)))
+    first = torch.full((len(sizes),), len(groups)).scatter_reduce(0, numbers, torch.arange(len(groups)), "amin")
     role_of_group = torch.full((len(sizes),), -1, dtype=torch.long)
     wanted = torch.tensor([*shares, max(0.0, 1 - sum(shares))], dtype=torch.float64)
+    behind = torch.zeros(len(wanted), dtype=torch.float64)
     for kind in labels.unique():
         members = _shuffled((labels[first] == kind).nonzero().flatten(), rng)
         # Large groups first: small ones then even out what they left.
         members = members[sizes[members].argsort(descending=True, stable=True)]
-        have = torch.zeros(len(wanted), dtype=torch.float64)
+        # Fractions of a row go on to the next class, or many small classes would leave a small role empty; what large
+        # groups did to one class does not, or the next one would have to make up for it.
+        behind = behind.clamp(-1, 1)
         for group in members.tolist():
-            role = int(((have + sizes[group]) / wanted.clamp_min(1e-12)).argmin())
-            have[role] += sizes[group]
+            behind += wanted * sizes[group]
+            role = int(behind.argmax())
+            behind[role] -= sizes[group]
             role_of_group[group] = role
     role_of_row = role_of_group[numbers]
     return [(role_of_row == role).nonzero().flatten() for role in range(len(shares))]

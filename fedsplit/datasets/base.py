@@ -3,6 +3,7 @@
 import hashlib
 import os
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
+from fedsplit import files
 from fedsplit.component import Component, Family
 from fedsplit.errors import DataError
 from fedsplit.numerics.near_duplicates import near_duplicate_groups
@@ -143,6 +145,7 @@ class Filed(Dataset):
                 raise
         pixels, labels = phantoms(self.limit or 12_000, self.shape(), self.classes(), _CHOICE("stand_in"))
         names = tuple(f"phantom {label}" for label in range(self.classes()))
+        _check_labels(self, labels, names)
         notice = f"synthetic stand-in, not {self.title}"
         return Images(pixels, labels, torch.arange(len(labels)), names, notice=notice)
 
@@ -150,13 +153,21 @@ class Filed(Dataset):
     def folder(self) -> Path:
         """Where the files are looked for."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return self.root or Path(os.environ.get("FEDSPLIT_DATA") or cache / "fedsplit")
+        return (self.root or Path(os.environ.get("FEDSPLIT_DATA") or cache / "fedsplit")).expanduser()
 
-    def find(self, *candidates: str) -> Path:
-        """The first of these that exists below `folder`. Raises Missing where none does."""
+    def find(self, *candidates: str, fetch: Callable[..., object] | None = None) -> Path:
+        """The first of these that exists below `folder`; torchvision's `fetch` is asked for them where none does.
+
+        Raises Missing where that does not help.
+        """
         for candidate in candidates:
-            if (path := self.folder / candidate).exists():
-                return path
+            path = self.folder / candidate
+            with files.reading(path):
+                if path.exists():
+                    return path
+        if fetch is not None:
+            files.download(fetch, self.folder)
+            return self.find(*candidates)
         looked = ", ".join(candidates)
         remedy = "set root: or the environment's FEDSPLIT_DATA to the folder that holds it, or stand_in: phantoms"
         raise Missing(f"{self.title} is not there (looked for {looked})", at=str(self.folder), remedy=remedy)
@@ -167,13 +178,21 @@ def _check(dataset: Dataset, stored: Stored) -> None:
     if tuple(stored.pixels.shape[1:]) != dataset.stored_shape():
         found, expected = tuple(stored.pixels.shape[1:]), dataset.stored_shape()
         raise DataError(f"images of shape {found} instead of {expected}", at=at, remedy="these are other files")
-    counts = torch.bincount(stored.labels, minlength=len(stored.class_names))
-    if len(counts) > len(stored.class_names) or int(stored.labels.min()) < 0:
-        raise DataError("a label has no class", at=at, value=int(stored.labels.max()), remedy="these are other files")
+    _check_labels(dataset, stored.labels, stored.class_names)
+
+
+def _check_labels(dataset: Dataset, labels: Tensor, names: tuple[str, ...]) -> None:
+    at = f"dataset ({dataset.kind})"
+    if len(names) != dataset.classes():
+        reason = f"{len(names)} classes instead of {dataset.classes()}"
+        raise DataError(reason, at=at, value=names, remedy="these are other files")
+    wrong = labels[(labels < 0) | (labels >= len(names))]
+    if len(wrong):
+        raise DataError("a label has no class", at=at, value=int(wrong[0]), remedy="these are other files")
+    counts = torch.bincount(labels, minlength=len(names))
     if int(counts.min()) == 0:
-        empty = stored.class_names[int(counts.argmin())]
-        remedy = "use a larger limit" if dataset.limit else "put images there, or remove the class"
-        raise DataError("this class has no image", at=at, value=empty, remedy=remedy)
+        remedy = "use a larger limit" if dataset.limit else "get images of it, or leave the class out"
+        raise DataError("this class has no image", at=at, value=names[int(counts.argmin())], remedy=remedy)
 
 
 def _distinct(pixels: Tensor) -> Tensor:

@@ -36,21 +36,20 @@ class Cifar10(Filed):
 
     def read_files(self) -> Stored:
         """The batches where they are there, else the packed file."""
-        if self.download:
-            torchvision.datasets.CIFAR10(self.folder, download=True)
-        found = self.find("cifar-10-batches-py", "cifar10_jpeg.npz")
+        fetch = torchvision.datasets.CIFAR10 if self.download else None
+        found = self.find("cifar-10-batches-py", "cifar10_jpeg.npz", fetch=fetch)
         return self._batches() if found.is_dir() else self._packed(files.Pack(found))
 
     def _packed(self, pack: files.Pack) -> Stored:
         count = pack.jpeg_count()
         rows = self.chosen(count)
-        return Stored(pack.jpegs(rows, "RGB"), pack.labels("labels", count)[rows], CLASSES)
+        return Stored(pack.jpegs(rows, "RGB"), pack.labels("labels", count, len(CLASSES))[rows], CLASSES)
 
     def _batches(self) -> Stored:
         # The batches are pickles; torchvision opens them only after their published checksums agree.
         try:
             parts = [torchvision.datasets.CIFAR10(self.folder, train=train) for train in (True, False)]
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
             remedy = "get the files again, or set download: true"
             raise DataError(f"is broken ({error})", at=str(self.folder / "cifar-10-batches-py"), remedy=remedy) from error
         rows = self.chosen(sum(len(part) for part in parts))

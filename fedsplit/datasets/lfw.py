@@ -60,8 +60,8 @@ class Lfw(Filed):
 
     def _kept(self, pack: files.Pack) -> tuple[Tensor, tuple[str, ...], Tensor]:
         """(rows, names, labels) of people with enough images."""
-        identities = pack.labels("identity", pack.jpeg_count())
         names = [str(name) for name in pack.array("identity_names")]
+        identities = pack.labels("identity", pack.jpeg_count(), len(names))
         people = (torch.bincount(identities) >= self.minimum_images).nonzero().flatten()
         if not len(people):
             raise DataError(f"nobody has {self.minimum_images} images", at=str(pack.path), remedy="lower minimum_images")

@@ -48,7 +48,7 @@ class MedicalMnist(Filed):
         count = pack.jpeg_count()
         rows = self.chosen(count)
         names = tuple(str(name) for name in pack.array("class_names"))
-        return Stored(pack.jpegs(rows, "L"), pack.labels("labels", count)[rows], names)
+        return Stored(pack.jpegs(rows, "L"), pack.labels("labels", count, len(names))[rows], names)
 
     def _folders(self, root: Path) -> Stored:
         found = files.class_folders(root)

@@ -28,29 +28,42 @@ class MedMnist(Filed):
 
     def filed_shape(self) -> Shape:
         """Told by the file."""
-        return (*self._images(self._pack(), "train").shape[1:],)  # pyright: ignore[reportReturnType]
+        return self._told(self._pack(), "train")[1]
 
     def filed_classes(self) -> int:
         """Told by the file."""
-        pack = self._pack()
-        return int(max(pack.array(f"{part}_labels").max() for part in _PARTS)) + 1
+        return 1 + int(self._labels(self._pack()).max())
 
     def read_files(self) -> Stored:
         """Images and labels of all parts."""
         pack = self._pack()
-        images = [self._images(pack, part) for part in _PARTS]
-        labels = [pack.labels(f"{part}_labels", len(found)) for part, found in zip(_PARTS, images, strict=True)]
-        rows = self.chosen(sum(map(len, images)))
-        names = tuple(f"class {number}" for number in range(self.filed_classes()))
-        return Stored(torch.cat(images)[rows], torch.cat(labels)[rows], names)
+        images, labels = torch.cat([self._images(pack, part) for part in _PARTS]), self._labels(pack)
+        rows = self.chosen(len(labels))
+        names = tuple(f"class {number}" for number in range(1 + int(labels.max())))
+        return Stored(images[rows], labels[rows], names)
 
     def _pack(self) -> files.Pack:
         return files.Pack(self.find(f"{self.subset}.npz", f"medmnist/{self.subset}.npz"))
 
-    def _images(self, pack: files.Pack, part: str) -> Tensor:
-        pixels = pack.array(f"{part}_images")
-        if pixels.dtype != np.uint8 or pixels.ndim not in {3, 4} or (pixels.ndim == 4 and pixels.shape[3] != 3):
-            reason = f"{part}_images has the shape {pixels.shape} of {pixels.dtype}"
+    def _told(self, pack: files.Pack, part: str) -> tuple[int, Shape]:
+        """How many images of which shape the header tells of."""
+        shape = pack.shape(f"{part}_images")
+        count, height, width, channels = (*shape, 1) if len(shape) == 3 else (*shape, 0, 0, 0, 0)[:4]
+        if channels not in {1, 3} or len(shape) > 4:
+            reason = f"{part}_images has the shape {shape}"
             raise DataError(reason, at=str(pack.path), remedy="use a subset of two-dimensional images")
-        images = torch.from_numpy(pixels)
-        return images[:, None] if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
+        return count, (channels, height, width)
+
+    def _labels(self, pack: files.Pack) -> Tensor:
+        counts = [self._told(pack, part)[0] for part in _PARTS]
+        # No name bounds the labels here; more classes than images there cannot be.
+        labels = [pack.labels(f"{part}_labels", count, sum(counts)) for part, count in zip(_PARTS, counts, strict=True)]
+        return torch.cat(labels)
+
+    def _images(self, pack: files.Pack, part: str) -> Tensor:
+        count, shape = self._told(pack, part)
+        pixels = pack.array(f"{part}_images")
+        if pixels.dtype != np.uint8 or shape != self._told(pack, "train")[1]:
+            reason = f"{part}_images has the shape {pixels.shape} of {pixels.dtype}"
+            raise DataError(reason, at=str(pack.path), remedy="it is broken or of another kind: get it again")
+        return torch.from_numpy(pixels.reshape(count, *shape[1:], shape[0])).permute(0, 3, 1, 2)

@@ -1,6 +1,5 @@
 """MNIST (LeCun, Cortes, Burges 1998): handwritten digits."""
 
-import torch
 import torchvision
 
 from fedsplit import files
@@ -29,14 +28,8 @@ class Mnist(Filed):
 
     def read_files(self) -> Stored:
         """From idx files in torchvision's layout, gzipped or not; the folder is only read from."""
-        if self.download:
-            torchvision.datasets.MNIST(self.folder, download=True)
-        parts = [(self._idx(part, "images-idx3"), self._idx(part, "labels-idx1")) for part in ("train", "t10k")]
-        rows = self.chosen(sum(len(labels) for _, labels in parts))
-        pixels = torch.cat([images for images, _ in parts])[rows, None]
-        labels = torch.cat([labels for _, labels in parts])[rows].long()
-        return Stored(pixels, labels, tuple(str(digit) for digit in range(10)))
-
-    def _idx(self, part: str, content: str) -> torch.Tensor:
-        name = f"MNIST/raw/{part}-{content}-ubyte"
-        return files.read_idx(self.find(name, f"{name}.gz"))
+        first = "MNIST/raw/train-images-idx3-ubyte"
+        fetch = torchvision.datasets.MNIST if self.download else None
+        pixels, labels = files.read_idx_folder(self.find(first, f"{first}.gz", fetch=fetch).parent)
+        rows = self.chosen(len(labels))
+        return Stored(pixels[rows], labels[rows], tuple(str(digit) for digit in range(10)))
