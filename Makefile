@@ -33,7 +33,7 @@ benchmarks: $(VENV)/installed
 	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
 
 picture: $(VENV)/installed
-	$(BIN)/python docs/picture.py
+	$(BIN)/python docs/refresh.py
 
 clean:
 	rm -rf $(VENV) runs build

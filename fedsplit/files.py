@@ -81,7 +81,7 @@ class Pack:
 
     def jpegs(self, rows: Tensor, mode: str) -> Tensor:
         """The images of these rows: (n, channels, height, width) uint8. mode: "L" for grey, "RGB" for colour."""
-        offsets, content = self.array("offsets"), self.array("jpeg").tobytes()
+        offsets, content = self.array("offsets").tolist(), self.array("jpeg").tobytes()
         with reading(self.path):
             files = (io.BytesIO(content[offsets[row] : offsets[row + 1]]) for row in rows.tolist())
             return _stacked([_pixels(file, mode, None) for file in files])
@@ -97,7 +97,7 @@ def download(fetch: Callable[..., object], folder: Path) -> None:
 
 
 def read_idx_folder(folder: Path) -> tuple[Tensor, Tensor]:
-    """MNIST's four files, each gzipped or not. -> images (n, 1, height, width) uint8, labels (n,) int64, training first."""
+    """MNIST's four files, each gzipped or not. -> images (n, 1, height, width) uint8, labels (n,) int64."""
     images, labels = (
         [read_idx(_plain_or_gzipped(folder / f"{part}-{content}-ubyte")) for part in ("train", "t10k")]
         for content in ("images-idx3", "labels-idx1")
@@ -117,9 +117,7 @@ def _plain_or_gzipped(path: Path) -> Path:
 def read_idx(path: Path) -> Tensor:
     """An idx file of bytes, plain or gzipped, as uint8 of the shape that its header tells."""
     with reading(path):
-        opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-        with opened as file:
-            content = file.read()
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         if len(content) < 4 or content[:3] != b"\0\0\x08":
             raise ValueError("no idx file of bytes")
         start = 4 + 4 * content[3]

@@ -145,7 +145,7 @@ class Dirichlet(Settings):
         concentration = torch.full((self.clients,), self.alpha, dtype=torch.float64)
         for kind in labels.unique():
             rows = _shuffled((labels == kind).nonzero().flatten(), rng)
-            shares = torch._standard_gamma(concentration, generator=rng).clamp_min(1e-300)  # noqa: SLF001
+            shares = torch._standard_gamma(concentration, generator=rng).clamp_min(1e-300)  # pyright: ignore[reportPrivateUsage]
             cuts = ((shares / shares.sum()).cumsum(0)[:-1] * len(rows)).round().long()
             for client, part in enumerate(rows.tensor_split(cuts.tolist())):
                 owned[client].append(part)

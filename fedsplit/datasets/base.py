@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from fedsplit import files
 from fedsplit.component import Component, Family
 from fedsplit.errors import DataError
-from fedsplit.numerics.near_duplicates import near_duplicate_groups
+from fedsplit.numerics.near_duplicates import near_duplicate_groups, united_groups
 from fedsplit.numerics.phantoms import phantoms
 from fedsplit.records.images import Images, Shape
 from fedsplit.seeding import Seeds
@@ -77,7 +77,7 @@ class Dataset(Component):
         pixels, labels = stored.pixels[kept].float() / 255, stored.labels[kept]
         owners = torch.arange(len(kept)) if stored.owners is None else stored.owners[kept]
         if self.near_duplicates is not None:
-            owners = near_duplicate_groups(pixels, labels, self.near_duplicates)
+            owners = united_groups(owners, near_duplicate_groups(pixels, labels, self.near_duplicates))
         shape = self.shape()
         if pixels.shape[1:] != shape:
             pixels = F.interpolate(pixels, size=shape[1:], mode="bilinear", antialias=True, align_corners=False)
@@ -90,7 +90,7 @@ class Dataset(Component):
         return torch.randperm(count, generator=_CHOICE(self.kind, count))[: self.limit].sort().values
 
 
-class Missing(DataError):
+class MissingError(DataError):
     """There are no files, as against files that are broken: only then a stand-in may step in."""
 
 
@@ -98,21 +98,21 @@ class Filed(Dataset):
     """A data set that lies in files. Abstract as `Dataset` is: it only adds where the files are looked for."""
 
     root: Path | None = None
-    """The folder that holds the files; else the environment's FEDSPLIT_DATA, else fedsplit's folder in the user cache."""
+    """Where the files are. None: the environment's FEDSPLIT_DATA, else fedsplit's folder in the user cache."""
     stand_in: Literal["phantoms"] | None = None
     """What to go on with where the files cannot be found; every output then says so. None: that is an error."""
 
     @abstractmethod
     def read_files(self) -> Stored:
-        """`read` where the files are there; raises Missing (see `find`) where they are not."""
+        """`read` where the files are there; raises MissingError (see `find`) where they are not."""
 
     @abstractmethod
     def filed_shape(self) -> Shape:
-        """`stored_shape` where the files are there; Missing where that cannot be told without them."""
+        """`stored_shape` where the files are there; MissingError where that cannot be told without them."""
 
     @abstractmethod
     def filed_classes(self) -> int:
-        """`classes` where the files are there; Missing where that cannot be told without them."""
+        """`classes` where the files are there; MissingError where that cannot be told without them."""
 
     def read(self) -> Stored:
         """The images in the files."""
@@ -122,7 +122,7 @@ class Filed(Dataset):
         """(channels, height, width) before resizing, of the stand-in where one steps in."""
         try:
             return self.filed_shape()
-        except Missing:
+        except MissingError:
             if self.stand_in is None:
                 raise
             return (1, 28, 28)
@@ -131,7 +131,7 @@ class Filed(Dataset):
         """How many classes the labels have, of the stand-in where one steps in."""
         try:
             return self.filed_classes()
-        except Missing:
+        except MissingError:
             if self.stand_in is None:
                 raise
             return 6
@@ -140,7 +140,7 @@ class Filed(Dataset):
         """The files' images; where there are none and `stand_in` is set, as many phantoms of the same shape."""
         try:
             return Dataset.load(self)
-        except Missing:
+        except MissingError:
             if self.stand_in is None:
                 raise
         pixels, labels = phantoms(self.limit or 12_000, self.shape(), self.classes(), _CHOICE("stand_in"))
@@ -158,7 +158,7 @@ class Filed(Dataset):
     def find(self, *candidates: str, fetch: Callable[..., object] | None = None) -> Path:
         """The first of these that exists below `folder`; torchvision's `fetch` is asked for them where none does.
 
-        Raises Missing where that does not help.
+        Raises MissingError where that does not help.
         """
         for candidate in candidates:
             path = self.folder / candidate
@@ -170,7 +170,7 @@ class Filed(Dataset):
             return self.find(*candidates)
         looked = ", ".join(candidates)
         remedy = "set root: or the environment's FEDSPLIT_DATA to the folder that holds it, or stand_in: phantoms"
-        raise Missing(f"{self.title} is not there (looked for {looked})", at=str(self.folder), remedy=remedy)
+        raise MissingError(f"{self.title} is not there (looked for {looked})", at=str(self.folder), remedy=remedy)
 
 
 def _check(dataset: Dataset, stored: Stored) -> None:

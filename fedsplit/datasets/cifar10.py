@@ -14,8 +14,8 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 class Cifar10(Filed):
     """60,000 colour images of 32 x 32, training and test images together; roles are drawn from all of them.
 
-    From torchvision's python batches, or from `cifar10_jpeg.npz`. The packed file holds JPEG versions, which are not the
-    original pixels: do not set scores on it beside published ones without saying so.
+    From torchvision's python batches, or from `cifar10_jpeg.npz`. The packed file holds JPEG versions, which are not
+    the original pixels: do not set scores on it beside published ones without saying so.
     """
 
     download: bool = False
@@ -51,7 +51,9 @@ class Cifar10(Filed):
             parts = [torchvision.datasets.CIFAR10(self.folder, train=train) for train in (True, False)]
         except (OSError, RuntimeError) as error:
             remedy = "get the files again, or set download: true"
-            raise DataError(f"is broken ({error})", at=str(self.folder / "cifar-10-batches-py"), remedy=remedy) from error
+            raise DataError(
+                f"is broken ({error})", at=str(self.folder / "cifar-10-batches-py"), remedy=remedy
+            ) from error
         rows = self.chosen(sum(len(part) for part in parts))
         pixels = torch.cat([torch.from_numpy(part.data).permute(0, 3, 1, 2) for part in parts])[rows]
         return Stored(pixels, torch.cat([torch.tensor(part.targets) for part in parts])[rows], CLASSES)

@@ -25,8 +25,7 @@ class Digits(Dataset):
 
     def read(self) -> Stored:
         """From the installed package."""
-        bundled = load_digits()
-        rows = self.chosen(len(bundled.target))
-        levels = torch.from_numpy(bundled.images).mul(255 / 16).round().to(torch.uint8)
-        labels = torch.from_numpy(bundled.target).long()
-        return Stored(levels[rows, None], labels[rows], tuple(str(digit) for digit in range(10)))
+        levels, digits = map(torch.from_numpy, load_digits(return_X_y=True))
+        rows = self.chosen(len(digits))
+        pixels = levels.mul(255 / 16).round().to(torch.uint8).view(-1, *self.stored_shape())
+        return Stored(pixels[rows], digits.long()[rows], tuple(str(digit) for digit in range(10)))

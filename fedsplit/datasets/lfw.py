@@ -1,4 +1,5 @@
-"""Labeled Faces in the Wild (Huang, Ramesh, Berg, Learned-Miller 2007), cropped to the face (Sanderson, Lovell 2009)."""
+"""Labeled Faces in the Wild (Huang, Ramesh, Berg, Learned-Miller 2007), cropped to the face (Sanderson,
+Lovell 2009)."""
 
 import torch
 from pydantic import PositiveInt
@@ -64,6 +65,8 @@ class Lfw(Filed):
         identities = pack.labels("identity", pack.jpeg_count(), len(names))
         people = (torch.bincount(identities) >= self.minimum_images).nonzero().flatten()
         if not len(people):
-            raise DataError(f"nobody has {self.minimum_images} images", at=str(pack.path), remedy="lower minimum_images")
+            raise DataError(
+                f"nobody has {self.minimum_images} images", at=str(pack.path), remedy="lower minimum_images"
+            )
         rows = torch.isin(identities, people).nonzero().flatten()
         return rows, tuple(names[person] for person in people.tolist()), torch.searchsorted(people, identities[rows])

@@ -17,8 +17,8 @@ class MedicalMnist(Filed):
     """58,954 grey images of 64 x 64 in six classes: abdomen CT, breast MRI, chest radiograph, chest CT, hand, head CT.
 
     440 are exact copies. Neighbouring slices of one patient are spread over the set and no patient is marked, so they
-    are found by looks: below the default distance pairs are slices of one body. A group may be a patient's whole volume;
-    the largest of all has 412 images.
+    are found by looks: below the default distance pairs are slices of one body. A group may be a patient's whole
+    volume; the largest of all has 412 images.
     The mean grey level alone nearly tells the class, so accuracies are high.
     """
 

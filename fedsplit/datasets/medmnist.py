@@ -1,4 +1,4 @@
-"""MedMNIST (Yang, Shi, Wei et al., Scientific Data 2023): any of its two-dimensional subsets, as published in `.npz`."""
+"""MedMNIST (Yang, Shi, Wei et al., Scientific Data 2023): any of its two-dimensional subsets, published in `.npz`."""
 
 from typing import Annotated
 

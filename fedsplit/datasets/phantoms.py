@@ -9,12 +9,12 @@ from fedsplit.numerics.phantoms import phantoms
 from fedsplit.records.images import Shape
 from fedsplit.seeding import Seeds
 
+_SIDE = 28
+
 
 class Phantoms(Dataset):
-    """A class is an anatomy; an image is a body in a pose of its own, with lesions and texture that no other one has."""
+    """A class is an anatomy; an image is a body in a pose of its own, with lesions and texture that no other has."""
 
-    image_size: Annotated[int, Field(ge=4, le=1024)] = 28
-    """Height and width."""
     count: PositiveInt = 3000
     """How many images there are, before `limit`."""
     channels: Annotated[int, Field(ge=1, le=4)] = 1
@@ -30,8 +30,8 @@ class Phantoms(Dataset):
         return "synthetic phantoms"
 
     def stored_shape(self) -> Shape:
-        """As set."""
-        return (self.channels, self.image_size, self.image_size)
+        """A square of `image_size`, or of 28: drawn at that size, never resized."""
+        return (self.channels, self.image_size or _SIDE, self.image_size or _SIDE)
 
     def classes(self) -> int:
         """As many as there are anatomies."""

@@ -20,12 +20,22 @@ def near_duplicate_groups(pixels: Tensor, labels: Tensor, threshold: float) -> T
     images that have nothing to do with each other is about 1.4, whatever their brightness and contrast.
     """
     thumbnails = _thumbnails(pixels)
-    parents = list(range(len(pixels)))
+    lowest = torch.arange(len(pixels))
     for label in labels.unique():
         members = (labels == label).nonzero().flatten()
         for first, second in _pairs(thumbnails[members], threshold):
-            _join(parents, int(members[first]), int(members[second]))
-    return torch.tensor([_root(parents, row) for row in range(len(parents))], dtype=torch.long)
+            lowest = _joined(lowest, members[first], members[second])
+    return lowest
+
+
+def united_groups(groups: Tensor, others: Tensor) -> Tensor:
+    """(n,), (n,) -> (n,): what either of them keeps together, directly or through others, is one group."""
+    rows = torch.arange(len(groups))
+    lowest = rows
+    for numbers in (groups, others):
+        same = torch.unique(numbers, return_inverse=True)[1]
+        lowest = _joined(lowest, rows, torch.full_like(rows, len(rows)).scatter_reduce(0, same, rows, "amin")[same])
+    return lowest
 
 
 def _thumbnails(pixels: Tensor) -> Tensor:
@@ -36,23 +46,26 @@ def _thumbnails(pixels: Tensor) -> Tensor:
     return thumbnails / deviation.clamp_min(_FLAT) / thumbnails.shape[1] ** 0.5
 
 
-def _pairs(thumbnails: Tensor, threshold: float) -> Iterator[tuple[int, int]]:
+def _pairs(thumbnails: Tensor, threshold: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """The rows of near pairs, block by block; every pair is met at least once."""
     squares = thumbnails.square().sum(dim=1)
     for start in range(0, len(thumbnails), _BLOCK):
         block = slice(start, start + _BLOCK)
         products = thumbnails[block] @ thumbnails[start:].T
         distances = squares[block, None] + squares[None, start:] - 2 * products
-        near = (distances < threshold**2).triu(diagonal=1).nonzero() + start
-        yield from map(tuple, near.tolist())
+        first, second = (distances < threshold**2).nonzero(as_tuple=True)
+        yield first + start, second + start
 
 
-def _root(parents: list[int], row: int) -> int:
-    while parents[row] != row:
-        parents[row] = parents[parents[row]]
-        row = parents[row]
-    return row
-
-
-def _join(parents: list[int], first: int, second: int) -> None:
-    first, second = _root(parents, first), _root(parents, second)
-    parents[max(first, second)] = min(first, second)
+def _joined(lowest: Tensor, ends: Tensor, others: Tensor) -> Tensor:
+    """Joins the groups of `ends` and `others`, pair by pair. lowest: (n,), the lowest row of each row's group."""
+    while True:
+        left, right = lowest[ends], lowest[others]
+        apart = left != right
+        if not apart.any():
+            return lowest
+        ends, others = ends[apart], others[apart]
+        high, low = torch.maximum(left, right)[apart], torch.minimum(left, right)[apart]
+        lowest = lowest.scatter_reduce(0, high, low, "amin")
+        while not torch.equal(shorter := lowest[lowest], lowest):
+            lowest = shorter

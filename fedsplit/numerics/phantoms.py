@@ -1,81 +1,135 @@
-"""Synthetic images that resemble radiographs: a body outline and organs per class, and private detail per image."""
+"""Synthetic pictures in the manner of radiographs: soft ellipses in the spirit of the Shepp-Logan phantom (Shepp,
+Logan, IEEE Transactions on Nuclear Science 21(3), 1974), each image with a pose and small details of its own."""
+
+import math
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-_ORGANS = 5
+Part = tuple[float, float, float, float, float, float]
+"""centre right, centre down, radius right, radius down (the picture is 2 wide), turn in degrees, added grey."""
+
+_CHEST: tuple[Part, ...] = (
+    (0, 0.05, 0.82, 0.80, 0, 0.55), (-0.36, 0.02, 0.27, 0.50, 6, -0.42), (0.36, 0.02, 0.27, 0.50, -6, -0.42),
+    (0.12, 0.28, 0.26, 0.24, -30, 0.32), (0, 0.05, 0.07, 0.80, 0, 0.25), (-0.36, -0.60, 0.34, 0.035, 12, 0.25),
+    (0.36, -0.60, 0.34, 0.035, -12, 0.25), (-0.40, -0.15, 0.30, 0.03, -15, 0.12), (0.40, -0.15, 0.30, 0.03, 15, 0.12),
+    (-0.42, 0.12, 0.32, 0.03, -18, 0.12), (0.42, 0.12, 0.32, 0.03, 18, 0.12),
+)  # fmt: skip
+_HAND: tuple[Part, ...] = (
+    (0, 0.28, 0.36, 0.34, 0, 0.60), (0, 0.85, 0.22, 0.40, 0, 0.55), (-0.34, -0.28, 0.075, 0.36, -14, 0.62),
+    (-0.12, -0.42, 0.080, 0.42, -4, 0.62), (0.12, -0.42, 0.080, 0.42, 4, 0.62), (0.32, -0.28, 0.070, 0.34, 14, 0.62),
+    (0.56, 0.12, 0.080, 0.30, 48, 0.62), (-0.12, 0.15, 0.035, 0.26, -4, 0.22), (0.10, 0.15, 0.035, 0.26, 4, 0.22),
+)  # fmt: skip
+_HEAD: tuple[Part, ...] = (
+    (0, 0, 0.62, 0.80, 0, 0.95), (0, 0, 0.53, 0.71, 0, -0.50), (-0.14, -0.08, 0.08, 0.24, -16, -0.26),
+    (0.14, -0.08, 0.08, 0.24, 16, -0.26), (0, 0.30, 0.05, 0.10, 0, -0.22), (0, -0.42, 0.016, 0.26, 0, 0.25),
+)  # fmt: skip
+_ABDOMEN: tuple[Part, ...] = (
+    (0, 0.05, 0.88, 0.62, 0, 0.36), (-0.42, -0.06, 0.36, 0.34, -20, 0.26), (0.52, 0.02, 0.18, 0.25, 30, 0.24),
+    (-0.32, 0.34, 0.13, 0.17, 20, 0.36), (0.32, 0.34, 0.13, 0.17, -20, 0.36), (0, 0.36, 0.13, 0.13, 0, 0.58),
+    (0, 0.56, 0.05, 0.10, 0, 0.50), (0.22, -0.22, 0.20, 0.14, 10, -0.22),
+)  # fmt: skip
+_BREAST: tuple[Part, ...] = (
+    (-0.42, -0.12, 0.30, 0.46, 0, 0.72), (0.42, -0.12, 0.30, 0.46, 0, 0.72), (0, 0.42, 0.82, 0.26, 0, 0.46),
+    (0, 0.52, 0.60, 0.20, 0, -0.34), (-0.42, -0.22, 0.15, 0.22, 0, -0.34), (0.42, -0.22, 0.15, 0.22, 0, -0.34),
+)  # fmt: skip
+_KNEE: tuple[Part, ...] = (
+    (0, 0, 0.46, 1.20, 0, 0.28), (0, -0.72, 0.17, 0.62, 0, 0.48), (-0.10, -0.18, 0.19, 0.17, 0, 0.30),
+    (0.10, -0.18, 0.19, 0.17, 0, 0.30), (0, 0.20, 0.30, 0.13, 0, 0.46), (-0.04, 0.80, 0.13, 0.62, 0, 0.46),
+    (0.28, 0.72, 0.055, 0.50, 0, 0.40), (0, -0.28, 0.13, 0.13, 0, 0.20),
+)  # fmt: skip
+_ATLAS = (_CHEST, _HAND, _HEAD, _ABDOMEN, _BREAST, _KNEE)
 _LESIONS = 3
+_CHUNK = 256
+_EDGE = 14.0
+"""Steepness of an ellipse's edge, in grey per radius."""
 
 
 def phantoms(count: int, shape: tuple[int, int, int], classes: int, rng: Generator) -> tuple[Tensor, Tensor]:
-    """-> images (count, channels, height, width) in [0, 1], labels (count,).
+    """shape: (channels, height, width). -> images (count, *shape) in [0, 1], labels (count,), the classes in turn.
 
-    A class is an anatomy: the body's outline and organs, all smooth ellipses, the same for every generator. An image is a
-    body of that class in a pose of its own (shift, turn, size, contrast), with private detail that no other image has:
-    lesions at random places, and a fine texture.
+    The first six classes resemble chest, hand, head, abdomen, breasts and knee; further ones are made up, always alike.
     """
-    channels, height, width = shape
+    anatomy = _anatomy(classes)
     labels = torch.arange(count) % classes
-    grid = _grid(height, width)
-    moved = _posed(grid, count, rng)
-    anatomy = torch.stack([_anatomy(label) for label in range(classes)])
-    images = torch.zeros(count, height, width)
-    for part in range(_ORGANS + 1):
-        images += _ellipse(moved, anatomy[labels, part])
-    for _ in range(_LESIONS):
-        images += _ellipse(moved, _lesion(count, rng)) * images.clamp(0, 1)
-    contrast = 0.8 + 0.4 * torch.rand(count, 1, 1, generator=rng)
-    texture = _texture(count, height, width, rng) * (0.02 + 0.1 * images.clamp(0, 1))
-    pixels = (images * contrast + texture).clamp(0, 1)[:, None]
-    tint = 1 - 0.15 * torch.arange(channels).view(1, channels, 1, 1)
-    return (pixels * tint).clamp(0, 1), labels
+    parts = [_painted(anatomy[labels[rows : rows + _CHUNK]], shape, rng) for rows in range(0, count, _CHUNK)]
+    return torch.cat(parts), labels
 
 
-def _grid(height: int, width: int) -> Tensor:
-    rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
-    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1)
+def _anatomy(classes: int) -> Tensor:
+    """-> (classes, parts, 6); absent parts add no grey."""
+    rng = Generator().manual_seed(1974)
+    known = [torch.tensor(parts) for parts in _ATLAS[:classes]]
+    made_up = [_made_up(rng) for _ in range(classes - len(known))]
+    anatomy = torch.tensor((0.0, 0.0, 1.0, 1.0, 0.0, 0.0)).repeat(classes, max(map(len, [*known, *made_up])), 1)
+    for label, parts in enumerate([*known, *made_up]):
+        anatomy[label, : len(parts)] = parts
+    return anatomy
 
 
-def _posed(grid: Tensor, count: int, rng: Generator) -> Tensor:
-    """(count, height, width, 2): where in the body every pixel looks."""
-    turn = 0.25 * (torch.rand(count, generator=rng) - 0.5)
-    rotation = torch.stack([turn.cos(), -turn.sin(), turn.sin(), turn.cos()], dim=-1).view(count, 2, 2)
-    size = 0.85 + 0.3 * torch.rand(count, 1, 1, 1, generator=rng)
-    shift = 0.2 * (torch.rand(count, 1, 1, 2, generator=rng) - 0.5)
-    return torch.einsum("hwi,nij->nhwj", grid, rotation) / size + shift
+def _made_up(rng: Generator) -> Tensor:
+    """A body and eight organs. -> (9, 6)."""
+    low = torch.tensor((-0.5, -0.5, 0.06, 0.06, -90.0, -0.35)).repeat(9, 1)
+    high = torch.tensor((0.5, 0.5, 0.34, 0.34, 90.0, 0.45)).repeat(9, 1)
+    low[0], high[0] = torch.tensor((-0.1, -0.1, 0.5, 0.5, -90, 0.35)), torch.tensor((0.1, 0.1, 0.85, 0.85, 90, 0.6))
+    return low + (high - low) * torch.rand(9, 6, generator=rng)
 
 
-def _anatomy(label: int) -> Tensor:
-    """(1 + organs, 6): centre, half axes, angle, brightness of the body and of its organs; fixed for a class."""
-    rng = Generator().manual_seed(7919 * (label + 1))
-    draw = torch.rand(1 + _ORGANS, 6, generator=rng)
-    body = torch.tensor([0.0, 0.0, 0.55, 0.45, 0.0, 0.35]) + 0.3 * (draw[0] - 0.5) * torch.tensor([0, 0, 1, 1, 2.0, 0.5])
-    centres = 0.9 * (draw[1:, :2] - 0.5) * body[2:4] * 1.6
-    axes = 0.07 + 0.22 * draw[1:, 2:4]
-    angle = 3.1 * draw[1:, 4:5]
-    brightness = torch.where(draw[1:, 5:] < 0.4, -0.22, 0.15 + 0.4 * draw[1:, 5:])
-    return torch.cat([body[None], torch.cat([centres, axes, angle, brightness], dim=1)])
+def _painted(anatomy: Tensor, shape: tuple[int, int, int], rng: Generator) -> Tensor:
+    """anatomy: (n, parts, 6). -> (n, *shape)."""
+    channels, height, width = shape
+    count = len(anatomy)
+
+    def around(*size: int) -> Tensor:
+        return torch.randn(count, *size, generator=rng).clamp_(-2.5, 2.5)
+
+    own = anatomy.clone()
+    own[..., :2] += 0.02 * around(anatomy.shape[1], 2)
+    own[..., 2:4] *= 1 + 0.07 * around(anatomy.shape[1], 2)
+    own[..., 4] += 4 * around(anatomy.shape[1])
+    own[..., 5] *= 1 + 0.10 * around(anatomy.shape[1])
+    down, right = _posed(height, width, around(4))
+    grey = _ellipses(own, down, right)
+    body = grey.clamp(0, 1)
+    grey = grey + body.sqrt() * (_ellipses(_lesions(count, rng), down, right) + _texture(count, height, width, rng))
+    grey = grey * (1 + 0.08 * around(1, 1)) + 0.02 + 0.008 * torch.randn(grey.shape, generator=rng)
+    tint = 1 if channels == 1 else 0.6 + 0.4 * torch.rand(count, channels, 1, 1, generator=rng)
+    return (grey[:, None] * tint).clamp(0, 1)
 
 
-def _lesion(count: int, rng: Generator) -> Tensor:
-    draw = torch.rand(count, 6, generator=rng)
-    centre = 0.9 * (draw[:, :2] - 0.5)
-    axes = 0.04 + 0.07 * draw[:, 2:4]
-    brightness = torch.where(draw[:, 5:] < 0.5, -0.5, 0.7)
-    return torch.cat([centre, axes, 3.1 * draw[:, 4:5], brightness], dim=1)
+def _posed(height: int, width: int, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """draws: (n, 4), for turn, size and shifts. -> where each pixel lies in the anatomy, (n, height, width) twice."""
+    down, right = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    turn, size, up, left = (draws * torch.tensor((math.radians(6), 0.06, 0.05, 0.05))).T[..., None, None]
+    down, right = (down + up) * (1 + size), (right + left) * (1 + size)
+    return down * turn.cos() - right * turn.sin(), right * turn.cos() + down * turn.sin()
 
 
-def _ellipse(places: Tensor, ellipse: Tensor) -> Tensor:
-    """places (n, height, width, 2), ellipse (n, 6) -> (n, height, width), smooth at the edge."""
-    centre, axes = ellipse[:, None, None, :2], ellipse[:, None, None, 2:4]
-    angle, brightness = ellipse[:, 4, None, None], ellipse[:, 5, None, None]
-    rows, columns = (places - centre).unbind(dim=-1)
-    along = (rows * angle.cos() + columns * angle.sin()) / axes[..., 0]
-    across = (columns * angle.cos() - rows * angle.sin()) / axes[..., 1]
-    return brightness * torch.sigmoid(8 * (1 - (along.square() + across.square() + 1e-6).sqrt()))
+def _ellipses(parts: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """parts: (n, parts, 6). -> their soft ellipses added up, (n, height, width)."""
+    grey = torch.zeros_like(down)
+    for number in range(parts.shape[1]):
+        centre_right, centre_down, wide, high, turn, added = parts[:, number].T[..., None, None]
+        turn = torch.deg2rad(turn)
+        away_right, away_down = right - centre_right, down - centre_down
+        along = (away_right * turn.cos() + away_down * turn.sin()) / wide
+        across = (away_down * turn.cos() - away_right * turn.sin()) / high
+        # An edge of about a hundredth of the picture at least, or thin parts would vanish between pixels.
+        grey += added * torch.sigmoid(_EDGE * (1 - (along.square() + across.square()).sqrt()))
+    return grey
+
+
+def _lesions(count: int, rng: Generator) -> Tensor:
+    """Up to three spots that only this image has. -> (n, 3, 6)."""
+    low = torch.tensor((-0.5, -0.5, 0.05, 0.05, 0.0, -0.35))
+    high = torch.tensor((0.5, 0.5, 0.13, 0.13, 90.0, 0.35))
+    spots = low + (high - low) * torch.rand(count, _LESIONS, 6, generator=rng)
+    spots[..., 5] *= torch.rand(count, _LESIONS, generator=rng) < 0.7
+    return spots
 
 
 def _texture(count: int, height: int, width: int, rng: Generator) -> Tensor:
-    coarse = torch.randn(count, 1, max(2, height // 2), max(2, width // 2), generator=rng)
-    return F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)[:, 0]
+    """Smooth unevenness of tissue. -> (n, height, width), standard deviation about 0.05."""
+    coarse = torch.randn(count, 1, 9, 9, generator=rng)
+    return 0.07 * F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)[:, 0]
