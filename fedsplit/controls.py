@@ -97,21 +97,21 @@ def _beats(score: Score, anchor: float) -> Control:
     worst = score.low if score.more_leaks == "higher" else score.high
     ok = worst is not None and _leaks_more(worst, anchor, score)
     verb = "beats" if ok else "does not beat"
-    return Control(ok=ok, detail=f"{_shown(score)} {verb} the mean image ({anchor:.4g})")
+    return Control(ok=ok, detail=f"{_shown(score)} {verb} the mean image ({anchor:.3g})")
 
 
 def _powerless(score: Score, anchor: float) -> Control:
     best = score.high if score.more_leaks == "higher" else score.low
     ok = best is not None and not _leaks_more(best, anchor, score)
     verb = "stays below" if ok else "exceeds"
-    return Control(ok=ok, detail=f"with the leak permuted, {_shown(score)} {verb} the mean image ({anchor:.4g})")
+    return Control(ok=ok, detail=f"with the leak permuted, {_shown(score)} {verb} the mean image ({anchor:.3g})")
 
 
 def _not_broken(score: Score, anchor: float) -> Control:
     best = score.high if score.more_leaks == "higher" else score.low
     # Equal is fine: with nothing to learn, the mean image is the right answer.
     ok = best is not None and (best == anchor or _leaks_more(best, anchor, score))
-    detail = f"{_shown(score)} against the mean image ({anchor:.4g})"
+    detail = f"{_shown(score)} against the mean image ({anchor:.3g})"
     return Control(ok=ok, detail=detail if ok else f"broken attack: {detail} is significantly worse")
 
 
@@ -120,7 +120,8 @@ def _leaks_more(value: float, anchor: float, score: Score) -> bool:
 
 
 def _shown(score: Score) -> str:
-    return " ".join(f"{value:.4g}" if value is not None else "?" for value in (score.low, score.mean, score.high))
+    mean, low, high = (f"{value:.3g}" if value is not None else "?" for value in (score.mean, score.low, score.high))
+    return f"{mean} [{low}, {high}]"
 
 
 def _images(guess: Reconstruction, leak: Leak) -> Control:
@@ -132,21 +133,20 @@ def _images(guess: Reconstruction, leak: Leak) -> Control:
     return Control(ok=finite, detail="one finite image per target" if finite else "images that are not finite")
 
 
-def _moved(guess: Reconstruction, undefended: bool) -> Control:  # noqa: FBT001
+def _moved(guess: Reconstruction, undefended: bool) -> Control:
     del undefended
     ok = guess.evidence.before != guess.evidence.after
     return Control(ok=ok, detail=f"the attacker's parameters {'moved' if ok else 'did not move'}")
 
 
-def _fell(guess: Reconstruction, undefended: bool) -> Control:  # noqa: FBT001
-    losses = guess.evidence.losses
-    if not losses:
-        return Control(ok=False, detail="the attacker recorded no training loss")
+def _fell(guess: Reconstruction, undefended: bool) -> Control:
+    first, *later = guess.evidence.losses or (float("nan"),)
     # A perfect defense leaves nothing to learn, so under a defense the loss need only not rise.
-    ceiling = 0.5 * losses[0] if undefended else 1.02 * losses[0]
-    ok = min(losses) <= ceiling
+    ceiling = 0.9 * first if undefended else 1.02 * first
+    lowest = min(later, default=float("nan"))
+    ok = lowest <= ceiling
     verb = "went" if ok else "did not fall: it went"
-    return Control(ok=ok, detail=f"the attacker's training loss {verb} from {losses[0]:.3g} to {min(losses):.3g}")
+    return Control(ok=ok, detail=f"the attacker's training loss {verb} from {first:.3g} to {lowest:.3g}")
 
 
 _CHECKS: dict[Check, Callable[[Reconstruction, bool], Control]] = {"parameters_moved": _moved, "loss_fell": _fell}

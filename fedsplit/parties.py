@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedsplit.errors import DataError
 from fedsplit.federation.roles import FederationData
 from fedsplit.layers.evaluator import Evaluator, train_evaluator
 from fedsplit.partition import Drawn
@@ -26,11 +27,7 @@ class Parties:
 
 def gather(scenario: Scenario, images: Images, seeds: Seeds) -> Parties:
     """Draws the roles, deals the private rows to clients, chooses the targets, trains the evaluator."""
-    roles = scenario.roles.draw(images, seeds("roles"))
-    private = images.at(roles.private)
-    minimum = min(scenario.protocol.batch_size, len(private) // (2 * scenario.partition.clients))
-    places = scenario.partition.owners(private.labels, max(1, minimum), seeds("partition"))
-    owned = [roles.private[place] for place in places]
+    roles, owned = deal(scenario, images, seeds)
     targets = _targets(scenario, roles, seeds)
     visiting = (
         [rows[torch.isin(rows, targets)] for rows in owned]
@@ -48,6 +45,20 @@ def gather(scenario: Scenario, images: Images, seeds: Seeds) -> Parties:
     return Parties(images, data, _auxiliary(scenario, images, roles), evaluator)
 
 
+def deal(scenario: Scenario, images: Images, seeds: Seeds) -> tuple[Drawn, tuple[Tensor, ...]]:
+    """The rows of every role, and of every client. Raises DataError where there are too few."""
+    roles = scenario.roles.draw(images, seeds("roles"))
+    private, clients = images.at(roles.private), scenario.partition.clients
+    if clients > len(private):
+        remedy = "use fewer clients or more images"
+        raise DataError(
+            f"are more than the {len(private)} private rows", at="partition.clients", value=clients, remedy=remedy
+        )
+    minimum = min(scenario.protocol.batch_size, len(private) // (2 * clients))
+    places = scenario.partition.owners(private.labels, max(1, minimum), seeds("partition"))
+    return roles, tuple(roles.private[place] for place in places)
+
+
 def _targets(scenario: Scenario, roles: Drawn, seeds: Seeds) -> Tensor:
     pool = roles.private if scenario.targets.source == "private" else roles.test
     wanted = len(pool) if scenario.targets.count == "all" else scenario.targets.count
@@ -62,6 +73,7 @@ def _holding(images: Images, rows: Tensor, targets: Tensor) -> Holding:
 def _auxiliary(scenario: Scenario, images: Images, roles: Drawn) -> Auxiliary:
     # Copies on the attack's device: an adversary's tensors share no storage with anybody else's.
     learned, validation = images.at(roles.auxiliary), images.at(roles.validation)
+
     def own(pixels: Tensor) -> Tensor:
         return pixels.to(scenario.device, scenario.dtype, copy=True)
 

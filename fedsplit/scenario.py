@@ -1,8 +1,10 @@
 """One YAML file -> a frozen, typed scenario; its cross-checks; its cells."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,17 +21,24 @@ from fedsplit.defenses.base import AnyDefense, Defense
 from fedsplit.engines.base import AnyEngine
 from fedsplit.errors import ScenarioError
 from fedsplit.federation.ledger import Recording
-from fedsplit.federation.optimizer import Adam, Optimizer
+from fedsplit.federation.optimizer import Optimizer
 from fedsplit.federation.plan import DTYPES, Plan, Precision
 from fedsplit.metrics.base import AnyMetric
 from fedsplit.models.base import AnyModel
-from fedsplit.partition import Dirichlet, Partition, Roles
+from fedsplit.partition import Partition, Roles
 from fedsplit.protocols.base import AnyProtocol
 from fedsplit.records.images import Shape
+from fedsplit.records.leak import Asset
 from fedsplit.threats.base import AnyThreat, Threat
 
 UNDEFENDED = "none"
 """The name of the row without defense; every scenario has one."""
+
+_MOST_ROWS = 1000
+_MOST_ERRORS = 3
+_LONGEST_FOLDER = 80
+_TRAINING_ALONE = frozenset({Asset.CUT_GRADIENTS, Asset.LABELS})
+"""What crosses the cut at training steps only."""
 
 _REMEDIES = {
     "extra_forbidden": "remove it or mend its spelling; `fedsplit list FAMILY --json` prints the keys of every kind",
@@ -54,19 +63,19 @@ class Scenario(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$", max_length=80)]
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
     """One victim training each."""
-    threads: PositiveInt = 1
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """Threads of torch per worker; results depend on it."""
     precision: Precision = "float32"
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     """Where segments are trained (inline engine) and attacks run."""
     dataset: AnyDataset
     roles: Roles = Roles()
-    partition: Partition = Dirichlet(clients=10, alpha=0.5)
+    partition: Partition
     model: AnyModel
     cut: str
     """The last block of the client segment."""
     protocol: AnyProtocol
-    optimizer: Optimizer = Adam()
+    optimizer: Optimizer
     defenses: Mapping[str, AnyDefense]
     """The rows of the table by name."""
     threats: Annotated[tuple[AnyThreat, ...], Field(min_length=1)]
@@ -161,15 +170,16 @@ class Cell:
 
     @property
     def folder(self) -> str:
-        """A folder name; rows that differ only in punctuation are kept apart by how they spell it."""
-        plain = re.sub(r"[^A-Za-z0-9.=-]+", "_", self.row)
-        mark = "" if plain == self.row.replace(" ", "_") else f"-{sum(map(ord, self.row)):x}"
+        """A folder name; rows that are spelt alike but for punctuation are kept apart by a mark."""
+        plain = re.sub(r"[^A-Za-z0-9.=-]+", "_", self.row)[:_LONGEST_FOLDER]
+        told = plain.replace("_", " ") == self.row
+        mark = "" if told else f"-{hashlib.sha256(self.row.encode()).hexdigest()[:8]}"
         return f"{plain}{mark}-seed-{self.seed}"
 
 
 def load(path: Path, *, assignments: Sequence[str] = (), trust: Trust | None = None, smoke: bool = False) -> Scenario:
     """Reads, edits, validates. Raises ScenarioError (or PluginError) in one line, before any compute."""
-    raw = document.read(path)
+    raw = _filled(document.read(path))
     for assignment in assignments:
         document.assign(raw, assignment)
     return parse(_smoked(raw) if smoke else raw, trust or Trust())
@@ -177,12 +187,12 @@ def load(path: Path, *, assignments: Sequence[str] = (), trust: Trust | None = N
 
 def parse(raw: Mapping[str, document.Plain], trust: Trust) -> Scenario:
     """Plain values -> a scenario that has passed its cross-checks. `raw` is not changed."""
-    filled = {**_DEFAULTS, **raw}
+    filled = _filled(raw)
     filled["defenses"] = _rows(filled["defenses"])
     try:
         scenario = Scenario.model_validate_json(json.dumps(filled), context=trust)
     except ValidationError as error:
-        raise _explained(error) from error
+        raise _explained(error, filled) from error
     for check in (_check_seeds, _check_metrics, _check_attacks, _check_engine, _check_device):
         check(scenario)
     return scenario
@@ -201,7 +211,11 @@ def _named(components: Sequence[Named]) -> tuple[tuple[str, Named], ...]:
 
 def feeds(threat: Threat, attack: Attack) -> bool:
     """Whether this adversary has what the attack needs, from the leak that the attack looks at."""
-    return attack.needs <= threat.assets
+    return attack.needs <= _offered(threat, attack)
+
+
+def _offered(threat: Threat, attack: Attack) -> frozenset[Asset]:
+    return threat.assets - _TRAINING_ALONE if attack.leak == "inference" else threat.assets
 
 
 def check_cuts(scenario: Scenario, shape: Shape, classes: int) -> None:
@@ -212,10 +226,16 @@ def check_cuts(scenario: Scenario, shape: Shape, classes: int) -> None:
                 scenario.plan(Cell(name, defense, 0), shape, classes).segments()
         except ScenarioError as error:
             raise ScenarioError(f"{error} (in row {name!r})") from error
+        except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+            # Layers refuse sizes in any of these ways; torch has no error of its own for it.
+            reason = f"cannot be built for images of shape {shape} in row {name!r} ({error})"
+            raise ScenarioError(reason, at="model", value=scenario.model.kind, remedy="choose other sizes") from error
 
 
 _DEFAULTS: dict[str, document.Plain] = {
+    "partition": {"kind": "dirichlet", "clients": 10, "alpha": 0.5},
     "protocol": {"kind": "splitfed_v1"},
+    "optimizer": {"kind": "adam"},
     "defenses": {},
     "threats": [{"kind": "curious_server"}],
     "attacks": [{"kind": "linear_inverse"}, {"kind": "inverse_network"}],
@@ -224,42 +244,79 @@ _DEFAULTS: dict[str, document.Plain] = {
 }
 
 
+_SMOKE: dict[str, document.Plain] = {
+    "seeds": [0],
+    "partition": {"kind": "equal", "clients": 2},
+    "engine": {"kind": "inline"},
+}
+_SMOKE_INSIDE: dict[str, dict[str, document.Plain]] = {
+    "protocol": {"rounds": 1, "batch_size": 16},
+    "targets": {"count": 20},
+}
+
+
+def _filled(raw: Mapping[str, document.Plain]) -> dict[str, document.Plain]:
+    # Plain values, so that `--set` can change one key of what the file leaves out.
+    return {**deepcopy(_DEFAULTS), **raw}
+
+
 def _rows(raw: document.Plain) -> document.Plain:
     if not isinstance(raw, dict):
         return raw
-    swept = dict(chain.from_iterable(document.swept(row, name) for name, row in raw.items()))
-    return {UNDEFENDED: {"kind": "none"}, **swept}
+    rows: dict[str, document.Plain] = {}
+    for name, row in chain.from_iterable(document.swept(row, name) for name, row in raw.items()):
+        if name in rows:
+            raise ScenarioError("is the name of two rows", at=f"defenses.{name}", remedy="name each row and value once")
+        if len(rows) == _MOST_ROWS:
+            remedy = f"{_MOST_ROWS} are allowed: sweep fewer values at once"
+            raise ScenarioError("makes too many rows", at="defenses", value=name, remedy=remedy)
+        rows[name] = row
+    return {UNDEFENDED: {"kind": "none"}, **rows}
 
 
 def _smoked(raw: Mapping[str, document.Plain]) -> dict[str, document.Plain]:
     """The same scenario on a few synthetic images, one round, one seed, inline: minutes become seconds."""
-    smoked = json.loads(json.dumps(raw))
-    dataset = smoked.get("dataset")
+    smoked = {**raw, **deepcopy(_SMOKE)}
+    dataset, attacks = raw.get("dataset"), raw.get("attacks")
     if isinstance(dataset, dict) and dataset.get("kind") != "digits":
-        smoked["dataset"] = {"kind": "phantoms", "count": 360, "image_size": dataset.get("image_size", 28)}
-    smoked["seeds"] = [0]
-    smoked["engine"] = {"kind": "inline"}
-    for edit in (
-        "protocol.rounds=1",
-        "protocol.batch_size=16",
-        "targets.count=20",
-        "partition={kind: equal, clients: 2}",
-    ):
-        document.assign(smoked, edit)
-    for attack in smoked.get("attacks") or []:
-        if isinstance(attack, dict):
-            attack.pop("rounds", None)
+        smoked["dataset"] = {"kind": "phantoms", "count": 360, "image_size": dataset.get("image_size") or 28}
+    for key, edits in _SMOKE_INSIDE.items():
+        whole = raw.get(key, {})
+        smoked[key] = {**whole, **edits} if isinstance(whole, dict) else whole
+    if isinstance(attacks, list):
+        smoked["attacks"] = [_without_rounds(attack) for attack in attacks]
     return smoked
 
 
-def _explained(error: ValidationError) -> ScenarioError:
+def _without_rounds(attack: document.Plain) -> document.Plain:
+    if not isinstance(attack, dict):
+        return attack
+    return {key: value for key, value in attack.items() if key != "rounds"}
+
+
+def _explained(error: ValidationError, raw: document.Plain) -> ScenarioError:
     first, *others = error.errors(include_url=False, include_context=False)
-    at = ".".join(str(part) for part in first["loc"])
-    more = "".join(f"; also {'.'.join(map(str, other['loc']))}: {other['msg']}" for other in others)
+    at = _key_path(first["loc"], raw)
+    more = "".join(f"; also {_key_path(other['loc'], raw)}: {other['msg']}" for other in others[:_MOST_ERRORS])
     remedy = _REMEDIES.get(first["type"], "give a value that fits") + more
     if first["type"] == "missing":
         return ScenarioError(first["msg"], at=at, remedy=remedy)
     return ScenarioError(first["msg"], at=at, value=first["input"], remedy=remedy)
+
+
+def _key_path(location: tuple[int | str, ...], raw: document.Plain) -> str:
+    """The place of an error as the file has it, without the names of variants that pydantic puts between."""
+    parts: list[str] = []
+    holder = raw
+    for index, part in enumerate(location):
+        if isinstance(holder, dict) and part in holder:
+            holder = holder[str(part)]
+        elif isinstance(holder, list) and isinstance(part, int) and part < len(holder):
+            holder = holder[part]
+        elif not isinstance(holder, dict) or index < len(location) - 1:
+            continue
+        parts.append(str(part))
+    return ".".join(parts)
 
 
 def _check_seeds(scenario: Scenario) -> None:
@@ -290,6 +347,9 @@ def _check_metrics(scenario: Scenario) -> None:
 def _check_attacks(scenario: Scenario) -> None:
     for index, attack in enumerate(scenario.attacks):
         at = f"attacks.{index}"
+        if len(set(attack.rounds)) < len(attack.rounds):
+            remedy = "name each round once"
+            raise ScenarioError("names a round twice", at=f"{at}.rounds", value=attack.rounds, remedy=remedy)
         if late := [number for number in attack.rounds if number > scenario.protocol.rounds]:
             remedy = f"name rounds up to protocol.rounds = {scenario.protocol.rounds}"
             raise ScenarioError("is after the last round", at=f"{at}.rounds", value=late[0], remedy=remedy)
@@ -297,13 +357,16 @@ def _check_attacks(scenario: Scenario) -> None:
             reason = "test rows are never trained on"
             raise ScenarioError(reason, at=f"{at}.leak", value="training", remedy="use targets.from: private")
         if not any(feeds(threat, attack) for threat in scenario.threats):
-            raise ScenarioError(_hunger(attack, scenario.threats), at=at, value=attack.kind, remedy="add such a threat")
+            remedy = "add a threat that has it, or attack the leak that holds it"
+            raise ScenarioError(_hunger(attack, scenario.threats), at=at, value=attack.kind, remedy=remedy)
 
 
 def _hunger(attack: Attack, threats: Sequence[Threat]) -> str:
     needs = ", ".join(sorted(attack.needs))
-    missing = (f"{threat.kind} lacks {', '.join(sorted(attack.needs - threat.assets))}" for threat in threats)
-    return f"needs {needs}, but {' and '.join(missing)}"
+    missing = (
+        f"{threat.kind} lacks {', '.join(sorted(attack.needs - _offered(threat, attack)))}" for threat in threats
+    )
+    return f"needs {needs}, but in the {attack.leak} leak {' and '.join(missing)}"
 
 
 def _check_engine(scenario: Scenario) -> None:
@@ -314,5 +377,7 @@ def _check_engine(scenario: Scenario) -> None:
 
 
 def _check_device(scenario: Scenario) -> None:
-    if scenario.device != "cpu" and not torch.cuda.is_available():
+    _, _, number = scenario.device.partition(":")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if scenario.device != "cpu" and int(number or 0) >= there:
         raise ScenarioError("is not to be had here", at="device", value=scenario.device, remedy="use device: cpu")

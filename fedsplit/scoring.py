@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedsplit.errors import EngineError, FedsplitError
 from fedsplit.layers.evaluator import Evaluator
 from fedsplit.metrics.base import Measurement, Metric
 from fedsplit.numerics.bootstrap import interval
@@ -30,8 +31,14 @@ class Scoreboard:
     seeds: Seeds
 
     def measure(self, metric: Metric, guess: Tensor) -> Measurement:
-        """guess: (targets, channels, height, width)."""
-        return metric.measure(self.truth, guess.to(self.truth.images).clamp(0, 1), self.evaluator)
+        """guess: (targets, channels, height, width). Raises EngineError where the metric fails."""
+        try:
+            return metric.measure(self.truth, guess.to(self.truth.images).clamp(0, 1), self.evaluator)
+        except FedsplitError:
+            raise
+        except Exception as error:
+            cause = f"failed ({type(error).__name__}: {error})"
+            raise EngineError(cause, at=f"metric {metric.name}", remedy="mend it or leave it out") from error
 
     def score(self, metric: Metric, guess: Tensor) -> Score:
         """The metric with its 95 % interval over images."""
@@ -74,7 +81,7 @@ class Scoreboard:
 
 
 def anchors(truth: Truth, auxiliary: Auxiliary) -> Mapping[str, Tensor]:
-    """Trivial guesses by name. The oracles use the truth, which no attacker has: they show what retrieval would give."""
+    """Trivial guesses by name. The oracles use the truth, which no attacker has: this is what retrieval would give."""
     return {
         MEAN_IMAGE: mean_image(truth, auxiliary),
         "class_mean_oracle": _class_mean(truth, auxiliary),

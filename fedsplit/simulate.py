@@ -3,7 +3,8 @@
 import hashlib
 import platform
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from fedsplit.records.exhibit import Exhibit
 from fedsplit.records.images import Images
 from fedsplit.records.outcome import BytesPerStep, DataNote, Outcome, Outcomes, Utility
 from fedsplit.records.truth import Truth
-from fedsplit.report.folder import CellFolder, RunFolder
+from fedsplit.report.folder import RunFolder
 from fedsplit.scenario import UNDEFENDED, Cell, Duel, Scenario
 from fedsplit.scoring import MEAN_IMAGE, Scoreboard, anchors
 from fedsplit.seeding import Seeds
@@ -37,18 +38,20 @@ def simulate(scenario: Scenario, root: Path, say: Callable[[str], None]) -> Outc
     run = RunFolder(root)
     images = scenario.dataset.load()
     note = _note(scenario, images)
+    source = fingerprint_of((images.pixels, images.labels, images.groups))
     parties: dict[int, Parties] = {}
     passed: dict[tuple[int, str, str, str, int], bool] = {}
     for cell in scenario.cells:
-        folder, essence = run.cell(cell.folder), _essence(scenario, cell)
+        folder, essence = run.cell(cell.folder), _essence(scenario, cell, source)
         if folder.holds(essence):
             say(f"{cell.row}, seed {cell.seed}: finished before")
         else:
             say(f"{cell.row}, seed {cell.seed}")
             if cell.seed not in parties:
-                parties[cell.seed] = gather(scenario, images, Seeds(cell.seed))
+                parties = {cell.seed: gather(scenario, images, Seeds(cell.seed))}
             folder.begin(essence)
-            outcomes, exhibits = run_cell(scenario, cell, parties[cell.seed], folder, passed)
+            checkpoint = Checkpoint(folder.path, _training(scenario, cell, source))
+            outcomes, exhibits = run_cell(scenario, cell, parties[cell.seed], checkpoint, passed)
             everything = Outcomes(scenario=scenario.name, data=note, outcomes=outcomes, versions=_versions())
             folder.write(everything, exhibits)
         if cell.row == UNDEFENDED:
@@ -57,14 +60,14 @@ def simulate(scenario: Scenario, root: Path, say: Callable[[str], None]) -> Outc
 
 
 def run_cell(
-    scenario: Scenario, cell: Cell, parties: Parties, folder: CellFolder, passed: Passed
+    scenario: Scenario, cell: Cell, parties: Parties, checkpoint: Checkpoint, passed: Passed
 ) -> tuple[tuple[Outcome, ...], tuple[Exhibit, ...]]:
     """One victim training, then every attack on it, each judged and scored."""
     shape = parties.images.pixels.shape
     plan = scenario.plan(cell, (shape[1], shape[2], shape[3]), len(parties.images.class_names))
     with plan.threaded():
-        plan, start = _warm_started(plan, parties.data.public)
-        checkpoint = Checkpoint(folder.path, hashlib.sha256(_essence(scenario, cell).encode()).hexdigest())
+        with _blamed(f"defense {cell.row}"):
+            plan, start = _warm_started(plan, parties.data.public)
         trained = scenario.engine.train(scenario.protocol, plan, start, parties.data, scenario.recording, checkpoint)
         results = [_fight(scenario, cell, duel, plan, trained, parties, passed) for duel in scenario.duels]
     return tuple(outcome for outcome, _ in results), tuple(exhibit for _, exhibit in results)
@@ -74,10 +77,12 @@ def _fight(
     scenario: Scenario, cell: Cell, duel: Duel, plan: Plan, trained: Trained, parties: Parties, passed: Passed
 ) -> tuple[Outcome, Exhibit]:
     seeds = plan.seeds.child(duel.attack_name, duel.attack.leak, duel.round)
-    exposed, bare = (
-        expose(plan, trained, parties.data, parties.auxiliary, Observation(duel.attack.leak, duel.round, defended))
-        for defended in (duel.threat.knows_defense != "no", False)
-    )
+    with _blamed(f"defense {cell.row}"):
+        defended, bare = (
+            expose(plan, trained, parties.data, parties.auxiliary, Observation(duel.attack.leak, duel.round, known))
+            for known in (True, False)
+        )
+    exposed = bare if duel.threat.knows_defense == "no" else defended
     # The one place where row numbers become the private images again.
     private = parties.images.at(exposed.rows)
     truth = Truth(private.pixels.to(plan.dtype), private.labels)
@@ -86,21 +91,22 @@ def _fight(
     headline = next(metric for metric in scenario.metrics if metric.name == scenario.headline)
     key = (cell.seed, duel.threat_name, duel.attack_name, duel.attack.leak, duel.round)
     anchor = anchored[MEAN_IMAGE][headline.name]
-    defended, undefended = exposed.leak.client_queries, bare.leak.client_queries
-    assert anchor is not None, "the mean image has a score by every metric per target"
-    assert defended is not None and undefended is not None, "the whole leak holds queries"
+    if anchor is None:
+        raise EngineError("gives the mean image no finite score", at=f"metric {headline.name}", remedy="mend it")
+    assert defended.leak.client_queries and bare.leak.client_queries, "the whole leak holds queries"
     bench = Bench(
         score=lambda guess: board.score(headline, guess),
         anchor=anchor,
         undefended=cell.row == UNDEFENDED,
         passed=passed.get(key, True),
         defense=cell.defense,
-        defended=defended,
-        bare=undefended,
+        defended=defended.leak.client_queries,
+        bare=bare.leak.client_queries,
         victim=lambda: _fingerprints(trained, exposed),
     )
-    judged = _judged(cell, duel, exposed, bench, seeds)
-    guess = judged.reconstruction.images.detach().cpu()
+    with _blamed(f"attack {duel.attack_name} on {cell.row}"):
+        judged = judge(duel.attack, duel.threat.view(exposed.leak), bench, seeds)
+    guess = _scorable(judged, truth)
     outcome = Outcome(
         defense=cell.row,
         threat=duel.threat_name,
@@ -124,15 +130,23 @@ def _fight(
     return outcome, board.exhibit(headline, guess, parties.auxiliary)
 
 
-def _judged(cell: Cell, duel: Duel, exposed: Exposure, bench: Bench, seeds: Seeds) -> Judged:
+@contextmanager
+def _blamed(at: str) -> Iterator[None]:
     try:
-        return judge(duel.attack, duel.threat.view(exposed.leak), bench, seeds)
+        yield
     except FedsplitError:
         raise
     except Exception as error:
         cause = f"failed ({type(error).__name__}: {error})"
         remedy = "mend it or leave it out; finished cells are not run again"
-        raise EngineError(cause, at=f"attack {duel.attack_name} on {cell.row}", remedy=remedy) from error
+        raise EngineError(cause, at=at, remedy=remedy) from error
+
+
+def _scorable(judged: Judged, truth: Truth) -> torch.Tensor:
+    """The guess; where it is no image per target, images without a score: the outcome is kept, and invalid."""
+    if judged.controls["images"].ok:
+        return judged.reconstruction.images.detach().cpu()
+    return torch.full_like(truth.images, torch.nan)
 
 
 def _warm_started(plan: Plan, public: Images) -> tuple[Plan, Standing]:
@@ -161,9 +175,19 @@ def _key(outcome: Outcome) -> tuple[int, str, str, str, int]:
     return outcome.seed, outcome.threat, outcome.attack, outcome.leak, outcome.round
 
 
-def _essence(scenario: Scenario, cell: Cell) -> str:
+def _essence(scenario: Scenario, cell: Cell, source: str) -> str:
     """All that a cell's numbers depend on, as YAML; how it is executed is left out, since it does not matter."""
-    return document.dump({key: value for key, value in scenario.only(cell).dump().items() if key != "engine"})
+    dumped = {key: value for key, value in scenario.only(cell).dump().items() if key != "engine"}
+    # The scenario does not tell whether a stand-in stepped in, or whether the files have changed.
+    return f"# images {source}\n{document.dump(dumped)}"
+
+
+def _training(scenario: Scenario, cell: Cell, source: str) -> str:
+    """A fingerprint of all that the training depends on, so that another attack or metric finds it done."""
+    judged_by = {"name", "engine", "threats", "attacks", "metrics", "headline"}
+    dumped = {key: value for key, value in scenario.only(cell).dump().items() if key not in judged_by}
+    text = document.dump({**dumped, "recording": scenario.recording.model_dump(mode="json"), "images": source})
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _note(scenario: Scenario, images: Images) -> DataNote:

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from fedsplit import document
 from fedsplit.briefing import card, estimate
 from fedsplit.component import Trust
-from fedsplit.errors import ControlError, DataError
+from fedsplit.errors import ControlError, DataError, EngineError
+from fedsplit.parties import deal
 from fedsplit.progress import observed_by
 from fedsplit.records.outcome import Outcomes
 from fedsplit.report.folder import RunFolder
@@ -19,6 +20,7 @@ from fedsplit.report.page import write_report
 from fedsplit.report.summary import summarise
 from fedsplit.report.table import terminal_table
 from fedsplit.scenario import check_cuts, load
+from fedsplit.seeding import Seeds
 from fedsplit.simulate import simulate as run_scenario
 
 _NARROWEST = 140
@@ -35,7 +37,8 @@ def simulate(path: Path, edits: Sequence[str], out: Path | None, *, smoke: bool,
     briefing = card(scenario, shape, classes)
     console.print(briefing, style="dim", markup=False)
     cells = [cell.folder for cell in scenario.cells]
-    RunFolder(root).begin(document.dump(scenario.dump()), briefing, cells)
+    with _writing(root):
+        RunFolder(root).begin(document.dump(scenario.dump()), briefing, cells)
     with _bars(console) as progress, observed_by(_Bars(progress)):
         outcomes = run_scenario(scenario, root, lambda line: progress.console.print(line, markup=False))
     _show(console, root)
@@ -48,6 +51,8 @@ def check(path: Path, edits: Sequence[str], *, smoke: bool, plugins: bool) -> No
     shape, classes = scenario.dataset.shape(), scenario.dataset.classes()
     check_cuts(scenario, shape, classes)
     images = scenario.dataset.load()
+    for seed in scenario.seeds:
+        deal(scenario, images, Seeds(seed))
     console = Console(highlight=False, soft_wrap=True)
     console.print(card(scenario, shape, classes), markup=False)
     if images.notice:
@@ -64,12 +69,24 @@ def report(root: Path) -> None:
 
 
 def _show(console: Console, root: Path) -> None:
-    page = write_report(root)
+    with _writing(root):
+        page = write_report(root)
     if not console.is_terminal:
         console = Console(highlight=False, width=max(console.width, _NARROWEST))
     run = RunFolder(root)
     console.print(terminal_table(summarise(run.join(), run.exhibits())))
     console.print(f"table, pictures and page: {page}", markup=False)
+
+
+@contextmanager
+def _writing(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "free some space, or choose another folder with --out"
+        raise EngineError(
+            f"cannot be written ({error.strerror})", at=str(error.filename or root), remedy=remedy
+        ) from error
 
 
 def _judge(outcomes: Outcomes, *, strict: bool) -> None:

@@ -138,7 +138,7 @@ def test_frozen_attacker_weights_are_caught() -> None:
     assert failed(Arena().judge(Learning(after="a"))) == {"parameters_moved"}
 
 
-@pytest.mark.parametrize("losses", [(), (1.0,), (1.0, 0.9)])
+@pytest.mark.parametrize("losses", [(), (1.0,), (1.0, 0.95), (1.0, float("nan"))])
 def test_a_training_loss_that_does_not_fall_is_caught(losses: tuple[float, ...]) -> None:
     judged = Arena().judge(Learning(losses=losses))
     assert failed(judged) == {"loss_fell"}
@@ -184,7 +184,8 @@ def test_an_attack_that_failed_undefended_says_nothing_about_a_defense() -> None
 
 
 @pytest.mark.parametrize(
-    "images", [torch.zeros(TARGETS - 1, *SHAPE), torch.zeros(TARGETS, 1, 4, 5), torch.full((TARGETS, *SHAPE), torch.nan)]
+    "images",
+    [torch.zeros(TARGETS - 1, *SHAPE), torch.zeros(TARGETS, 1, 4, 5), torch.full((TARGETS, *SHAPE), torch.nan)],
 )
 def test_images_of_a_wrong_shape_or_not_finite_are_caught(images: Tensor) -> None:
     Constant.images = images

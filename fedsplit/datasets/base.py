@@ -74,14 +74,14 @@ class Dataset(Component):
         stored = self.read()
         _check(self, stored)
         kept = _distinct(stored.pixels)
-        pixels, labels = stored.pixels[kept].float() / 255, stored.labels[kept]
+        pixels, labels = stored.pixels[kept].float().div_(255), stored.labels[kept]
         owners = torch.arange(len(kept)) if stored.owners is None else stored.owners[kept]
         if self.near_duplicates is not None:
             owners = united_groups(owners, near_duplicate_groups(pixels, labels, self.near_duplicates))
         shape = self.shape()
         if pixels.shape[1:] != shape:
             pixels = F.interpolate(pixels, size=shape[1:], mode="bilinear", antialias=True, align_corners=False)
-        return Images(pixels.clamp(0, 1), labels, owners, stored.class_names, len(stored.labels) - len(kept))
+        return Images(pixels.clamp_(0, 1), labels, owners, stored.class_names, len(stored.labels) - len(kept))
 
     def chosen(self, count: int) -> Tensor:
         """Of `count` images, the rows that `limit` picks, ascending."""
