@@ -12,11 +12,12 @@ simulate: $(VENV)/installed
 
 test: unit engines
 
+# One torch thread per test process: the tests are many and small.
 unit: $(VENV)/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 engines: $(VENV)/installed
-	$(BIN)/python -m pytest -m engine
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m engine
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .

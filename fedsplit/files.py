@@ -44,19 +44,25 @@ class Pack:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with reading(path):
-            self._file = np.load(path, allow_pickle=False)
-            if not isinstance(self._file, np.lib.npyio.NpzFile):
+
+    @contextmanager
+    def _opened(self) -> Iterator[np.lib.npyio.NpzFile]:
+        # Opened here and not by numpy, which leaves a broken archive open.
+        with reading(self.path), self.path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("no archive of arrays")
+            with archive:
+                yield archive
 
     def array(self, name: str) -> NDArray[np.generic]:
         """One array, whole."""
-        with reading(self.path):
-            return self._file[name]
+        with self._opened() as archive:
+            return archive[name]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of an array, read from its header alone."""
-        with reading(self.path), self._file.zip.open(f"{name}.npy") as file:
+        with self._opened() as archive, archive.zip.open(f"{name}.npy") as file:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             return read(file)[0]

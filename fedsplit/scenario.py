@@ -44,6 +44,7 @@ _REMEDIES = {
     "extra_forbidden": "remove it or mend its spelling; `fedsplit list FAMILY --json` prints the keys of every kind",
     "missing": "add this key",
     "no_kind": "write it as `{kind: ..., ...}`",
+    "union_tag_not_found": "write it as `{kind: ..., ...}`",
     "unknown_kind": "`fedsplit list` prints all kinds",
 }
 
@@ -193,6 +194,9 @@ def parse(raw: Mapping[str, document.Plain], trust: Trust) -> Scenario:
         scenario = Scenario.model_validate_json(json.dumps(filled), context=trust)
     except ValidationError as error:
         raise _explained(error, filled) from error
+    except OSError as error:  # a setting that names a file, of a name that no file can have
+        remedy = "name a file that is there"
+        raise ScenarioError(f"cannot be looked at ({error.strerror})", value=error.filename, remedy=remedy) from error
     for check in (_check_seeds, _check_metrics, _check_attacks, _check_engine, _check_device):
         check(scenario)
     return scenario
@@ -228,7 +232,8 @@ def check_cuts(scenario: Scenario, shape: Shape, classes: int) -> None:
             raise ScenarioError(f"{error} (in row {name!r})") from error
         except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
             # Layers refuse sizes in any of these ways; torch has no error of its own for it.
-            reason = f"cannot be built for images of shape {shape} in row {name!r} ({error})"
+            cause = str(error).partition("\n")[0].removesuffix("Exception raised from ")
+            reason = f"cannot be built for images of shape {shape} in row {name!r} ({cause})"
             raise ScenarioError(reason, at="model", value=scenario.model.kind, remedy="choose other sizes") from error
 
 
