@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from fedsplit.attacks.base import Attack, Check
 from fedsplit.defenses.base import Defense
@@ -16,7 +17,7 @@ from fedsplit.records.outcome import Control, Score
 from fedsplit.records.reconstruction import Reconstruction
 from fedsplit.seeding import Seeds
 
-Scorer = Callable[[torch.Tensor], Score]
+Scorer = Callable[[Tensor], Score]
 """A reconstruction's images -> its score by the headline metric; what it compares with stays with its maker."""
 
 
@@ -24,14 +25,16 @@ Scorer = Callable[[torch.Tensor], Score]
 class Bench:
     """What controls need around an attack.
 
-    score: the headline metric. anchor: its value for the mean auxiliary image. undefended: whether this is the row
-    without defense. passed: whether the same attack passed there (True on that row itself).
+    score: the headline metric. anchor: its value for the mean auxiliary image. error, error_anchor: the same by the mean
+    squared error. undefended: whether this is the row without defense. passed: whether the same attack passed there (True on that row itself).
     defended, bare: what a client answers with and without the defense, in the phase of the leak.
     victim: a fingerprint of everything that was trained and of every copy the adversary might hold.
     """
 
     score: Scorer
     anchor: float
+    error: Scorer
+    error_anchor: float
     undefended: bool
     passed: bool
     defense: Defense
@@ -89,7 +92,7 @@ def _strength(attack: Attack, leak: Leak, guess: Reconstruction, bench: Bench, s
     shuffled = attack.reconstruct(leak.permuted(order.to(leak.auxiliary.images.device)), seeds("attack"))
     return {
         "beats_mean_image": _beats(score, bench.anchor),
-        "permuted_leak": _powerless(bench.score(shuffled.images), bench.anchor),
+        "permuted_leak": _powerless(bench, score, shuffled.images),
     }
 
 
@@ -100,11 +103,23 @@ def _beats(score: Score, anchor: float) -> Control:
     return Control(ok=ok, detail=f"{_shown(score)} {verb} the mean image ({anchor:.3g})")
 
 
-def _powerless(score: Score, anchor: float) -> Control:
-    best = score.high if score.more_leaks == "higher" else score.low
-    ok = best is not None and not _leaks_more(best, anchor, score)
-    verb = "stays below" if ok else "exceeds"
-    return Control(ok=ok, detail=f"with the leak permuted, {_shown(score)} {verb} the mean image ({anchor:.3g})")
+def _powerless(bench: Bench, score: Score, shuffled: Tensor) -> Control:
+    # Without a leak no guess has a smaller expected squared error than the mean image. Other metrics know no such law:
+    # any sharp digit has more structural similarity with a digit than the mean digit has.
+    error, permuted = bench.error(shuffled), bench.score(shuffled)
+    above = error.low is None or error.low < bench.error_anchor
+    alike = not _apart(score, permuted)
+    told = f"with the leak permuted, mse {_shown(error)} against the mean image ({bench.error_anchor:.3g})"
+    found = f"{told}, headline {_shown(permuted)} instead of {_shown(score)}"
+    if above:
+        return Control(ok=False, detail=f"the guess does not depend on the leak as it should: {found}")
+    return Control(ok=not alike, detail=f"the permuted leak does as well: {found}" if alike else found)
+
+
+def _apart(score: Score, permuted: Score) -> bool:
+    if score.more_leaks == "higher":
+        return score.low is not None and permuted.high is not None and permuted.high < score.low
+    return score.high is not None and permuted.low is not None and permuted.low > score.high
 
 
 def _not_broken(score: Score, anchor: float) -> Control:

@@ -62,7 +62,7 @@ class Pack:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of an array, read from its header alone."""
-        with self._opened() as archive, archive.zip.open(f"{name}.npy") as file:
+        with reading(self.path), zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             return read(file)[0]

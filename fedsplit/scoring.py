@@ -1,7 +1,8 @@
 """Every metric on every guess at one truth, and the anchors: what trivial guesses would score."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -32,19 +33,15 @@ class Scoreboard:
 
     def measure(self, metric: Metric, guess: Tensor) -> Measurement:
         """guess: (targets, channels, height, width). Raises EngineError where the metric fails."""
-        try:
+        with _blamed(metric):
             return metric.measure(self.truth, guess.to(self.truth.images).clamp(0, 1), self.evaluator)
-        except FedsplitError:
-            raise
-        except Exception as error:
-            cause = f"failed ({type(error).__name__}: {error})"
-            raise EngineError(cause, at=f"metric {metric.name}", remedy="mend it or leave it out") from error
 
     def score(self, metric: Metric, guess: Tensor) -> Score:
         """The metric with its 95 % interval over images."""
         measurement = self.measure(metric, guess)
         rng = self.seeds("bootstrap", metric.name)
-        found = interval([measurement.values], measurement.statistic, rng, measurement.resamples)
+        with _blamed(metric):
+            found = interval([measurement.values], _guarded(measurement.statistic), rng, measurement.resamples)
         return Score(
             mean=_finite(found.mean),
             low=_finite(found.low),
@@ -60,7 +57,7 @@ class Scoreboard:
     def means(self, guess: Tensor) -> dict[str, float | None]:
         """All metrics by name, without intervals."""
         measured = {metric.name: self.measure(metric, guess) for metric in self.metrics}
-        return {name: _finite(measurement.statistic(measurement.values)) for name, measurement in measured.items()}
+        return {name: _finite(_guarded(each.statistic)(each.values)) for name, each in measured.items()}
 
     def exhibit(self, headline: Metric, guess: Tensor, auxiliary: Auxiliary) -> Exhibit:
         """The targets that leak most, in the middle, and least, by the headline."""
@@ -108,6 +105,22 @@ def _class_mean(truth: Truth, auxiliary: Auxiliary) -> Tensor:
     present = {int(label) for label in labels.unique()}
     means = {label: images[labels == label].mean(dim=0) for label in present}
     return torch.stack([means.get(int(label), overall) for label in truth.labels]).to(truth.images)
+
+
+def _guarded(statistic: Callable[[Tensor], float]) -> Callable[[Tensor], float]:
+    # A statistic of a whole set may raise, or hide that something was not finite.
+    return lambda values: statistic(values) if bool(values.isfinite().all()) else math.nan
+
+
+@contextmanager
+def _blamed(metric: Metric) -> Iterator[None]:
+    try:
+        yield
+    except FedsplitError:
+        raise
+    except Exception as error:
+        cause = f"failed ({type(error).__name__}: {error})"
+        raise EngineError(cause, at=f"metric {metric.name}", remedy="mend it or leave it out") from error
 
 
 def _finite(value: float) -> float | None:

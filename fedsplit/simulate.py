@@ -17,6 +17,7 @@ from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.exposure import Exposure, Observation, expose
 from fedsplit.federation.plan import Plan, state_of
 from fedsplit.federation.trained import Standing, Trained
+from fedsplit.metrics.mse import Mse
 from fedsplit.numerics.fingerprint import fingerprint, fingerprint_of
 from fedsplit.parties import Parties, gather
 from fedsplit.records.exhibit import Exhibit
@@ -28,6 +29,8 @@ from fedsplit.scenario import UNDEFENDED, Cell, Duel, Scenario
 from fedsplit.scoring import MEAN_IMAGE, Scoreboard, anchors
 from fedsplit.seeding import Seeds
 from fedsplit.split import Segment
+
+_ERROR = Mse()
 
 Passed = Mapping[tuple[int, str, str, str, int], bool]
 """(seed, threat, attack, leak, round) -> whether this attack is valid on the undefended row."""
@@ -87,16 +90,21 @@ def _fight(
     private = parties.images.at(exposed.rows)
     truth = Truth(private.pixels.to(plan.dtype), private.labels)
     board = Scoreboard(scenario.metrics, truth, parties.evaluator, seeds)
-    anchored = {name: board.means(guess) for name, guess in anchors(truth, parties.auxiliary).items()}
+    trivial = anchors(truth, parties.auxiliary)
+    anchored = {name: board.means(guess) for name, guess in trivial.items()}
     headline = next(metric for metric in scenario.metrics if metric.name == scenario.headline)
     key = (cell.seed, duel.threat_name, duel.attack_name, duel.attack.leak, duel.round)
     anchor = anchored[MEAN_IMAGE][headline.name]
     if anchor is None:
         raise EngineError("gives the mean image no finite score", at=f"metric {headline.name}", remedy="mend it")
     assert defended.leak.client_queries and bare.leak.client_queries, "the whole leak holds queries"
+    error_anchor = board.score(_ERROR, trivial[MEAN_IMAGE]).mean
+    assert error_anchor is not None, "the mean image has a squared error"
     bench = Bench(
         score=lambda guess: board.score(headline, guess),
         anchor=anchor,
+        error=lambda guess: board.score(_ERROR, guess),
+        error_anchor=error_anchor,
         undefended=cell.row == UNDEFENDED,
         passed=passed.get(key, True),
         defense=cell.defense,

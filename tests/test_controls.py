@@ -64,9 +64,12 @@ class Arena:
         return Score(mean=mean, low=mean - spread, high=mean + spread, unit="", more_leaks="lower")
 
     def judge(self, attack: Attack) -> Judged:
+        anchor = self.score(self.mean.expand(TARGETS, *SHAPE)).mean or 0.0
         bench = Bench(
             score=self.score,
-            anchor=self.score(self.mean.expand(TARGETS, *SHAPE)).mean or 0.0,
+            anchor=anchor,
+            error=self.score,
+            error_anchor=anchor,
             undefended=self.undefended,
             passed=self.passed,
             defense=self.defense,
