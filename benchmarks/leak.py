@@ -71,7 +71,7 @@ CASES = (
                 "partition": {"kind": "dirichlet", "clients": 10, "alpha": 0.5},
                 "model": {"kind": "lenet"},
                 "cut": "conv1",
-                "protocol": {"kind": "splitfed_v1", "rounds": 10, "batch_size": 64},
+                "protocol": {"kind": "splitfed_v1", "rounds": 20, "batch_size": 64},
                 "attacks": [{"kind": "linear_inverse"}, {"kind": "inverse_network"}],
             },
             (("best psnr", 30.0),),

@@ -51,7 +51,7 @@ def simulate(
     assignments: Assignments = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="The run's folder; by default runs/<name of the scenario>."),
+        typer.Option("--out", metavar="DIR", help="The run's folder; by default runs/NAME."),
     ] = None,
     engine: EngineKind = None,
     seed: SeedNumber = None,
@@ -62,6 +62,8 @@ def simulate(
     no_plugins: NoPlugins = False,
 ) -> None:
     """Train, attack, check, score: the whole table of one scenario.
+
+    SCENARIO is a YAML file; to start, copy one from scenarios/.
 
     A cell (a defense and a seed) that is finished is not run again, and an interrupted one goes on from its last round.
     Exit codes: 2 the scenario, 3 a plug-in, 4 the data, 5 training or an attack, 6 an invalid outcome with --strict,
@@ -85,7 +87,8 @@ def check(
 ) -> None:
     """Validate a scenario and its data; print the threat card and what a run would cost.
 
-    The card tells who holds what, who sees what, and which attack uses which asset.
+    SCENARIO is a YAML file; to start, copy one from scenarios/. The card tells who holds what, who sees what, and which
+    attack uses which asset.
     """
     with _complaining():
         from fedsplit import terminal
@@ -109,7 +112,7 @@ def list_(
 
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="The folder of a run, such as runs/digits.")]) -> None:
-    """Draw table, figures and page of a run again, from what lies in its folder."""
+    """Draw table, figures and page of a run again, from what lies in its folder, such as runs/digits."""
     with _complaining():
         from fedsplit import terminal
 

@@ -56,8 +56,7 @@ class Scoreboard:
 
     def means(self, guess: Tensor) -> dict[str, float | None]:
         """All metrics by name, without intervals."""
-        measured = {metric.name: self.measure(metric, guess) for metric in self.metrics}
-        return {name: _finite(_guarded(each.statistic)(each.values)) for name, each in measured.items()}
+        return {metric.name: self._mean(metric, guess) for metric in self.metrics}
 
     def exhibit(self, headline: Metric, guess: Tensor, auxiliary: Auxiliary) -> Exhibit:
         """The targets that leak most, in the middle, and least, by the headline."""
@@ -75,6 +74,11 @@ class Scoreboard:
             anchor=mean_image(self.truth, auxiliary)[picks].float(),
             reconstruction=guess[picks.to(guess.device)].cpu().clamp(0, 1).float(),
         )
+
+    def _mean(self, metric: Metric, guess: Tensor) -> float | None:
+        measurement = self.measure(metric, guess)
+        with _blamed(metric):
+            return _finite(_guarded(measurement.statistic)(measurement.values))
 
 
 def anchors(truth: Truth, auxiliary: Auxiliary) -> Mapping[str, Tensor]:

@@ -36,9 +36,14 @@ Passed = Mapping[tuple[int, str, str, str, int], bool]
 """(seed, threat, attack, leak, round) -> whether this attack is valid on the undefended row."""
 
 
-def simulate(scenario: Scenario, root: Path, say: Callable[[str], None]) -> Outcomes:
-    """Runs every cell that is not finished, then joins the outcomes. What is being done is told to `say`."""
+def simulate(scenario: Scenario, root: Path, say: Callable[[str], None], card: str = "") -> Outcomes:
+    """Runs every cell that is not finished, then joins the outcomes. What is being done is told to `say`.
+
+    card: what the run's folder keeps about who holds and sees what.
+    """
     run = RunFolder(root)
+    with writing(root):
+        run.begin(document.dump(scenario.dump()), card, [cell.folder for cell in scenario.cells])
     images = scenario.dataset.load()
     note = _note(scenario, images)
     source = fingerprint_of((images.pixels, images.labels, images.groups))
@@ -52,11 +57,13 @@ def simulate(scenario: Scenario, root: Path, say: Callable[[str], None]) -> Outc
             say(f"{cell.row}, seed {cell.seed}")
             if cell.seed not in parties:
                 parties = {cell.seed: gather(scenario, images, Seeds(cell.seed))}
-            folder.begin(essence)
+            with writing(folder.path):
+                folder.begin(essence)
             checkpoint = Checkpoint(folder.path, _training(scenario, cell, source))
             outcomes, exhibits = run_cell(scenario, cell, parties[cell.seed], checkpoint, passed)
             everything = Outcomes(scenario=scenario.name, data=note, outcomes=outcomes, versions=_versions())
-            folder.write(everything, exhibits)
+            with writing(folder.path):
+                folder.write(everything, exhibits)
         if cell.row == UNDEFENDED:
             passed |= {_key(outcome): outcome.valid for outcome in folder.outcomes().outcomes}
     return run.join()
@@ -136,6 +143,17 @@ def _fight(
         settings=judged.reconstruction.evidence.settings,
     )
     return outcome, board.exhibit(headline, guess, parties.auxiliary)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Whatever cannot be written inside becomes one EngineError."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "free some space, or choose another folder with --out"
+        at = str(error.filename or folder)
+        raise EngineError(f"cannot be written ({error.strerror})", at=at, remedy=remedy) from error
 
 
 @contextmanager

@@ -8,10 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from fedsplit import document
 from fedsplit.briefing import card, estimate
 from fedsplit.component import Trust
-from fedsplit.errors import ControlError, DataError, EngineError
+from fedsplit.errors import ControlError, DataError
 from fedsplit.parties import deal
 from fedsplit.progress import observed_by
 from fedsplit.records.outcome import Outcomes
@@ -22,6 +21,7 @@ from fedsplit.report.table import terminal_table
 from fedsplit.scenario import check_cuts, load
 from fedsplit.seeding import Seeds
 from fedsplit.simulate import simulate as run_scenario
+from fedsplit.simulate import writing
 
 _NARROWEST = 140
 """Columns of a table that is written to a file: nothing is lost to wrapping."""
@@ -35,12 +35,11 @@ def simulate(path: Path, edits: Sequence[str], out: Path | None, *, smoke: bool,
     root = out or Path("runs") / (f"{scenario.name}-smoke" if smoke else scenario.name)
     console = Console(highlight=False)
     briefing = card(scenario, shape, classes)
-    console.print(briefing, style="dim", markup=False)
-    cells = [cell.folder for cell in scenario.cells]
-    with _writing(root):
-        RunFolder(root).begin(document.dump(scenario.dump()), briefing, cells)
+    console.print(briefing, style="dim", markup=False, soft_wrap=True)
     with _bars(console) as progress, observed_by(_Bars(progress)):
-        outcomes = run_scenario(scenario, root, lambda line: progress.console.print(line, markup=False))
+        outcomes = run_scenario(
+            scenario, root, lambda line: progress.console.print(line, markup=False, soft_wrap=True), briefing
+        )
     _show(console, root)
     _judge(outcomes, strict=strict)
 
@@ -69,24 +68,13 @@ def report(root: Path) -> None:
 
 
 def _show(console: Console, root: Path) -> None:
-    with _writing(root):
+    with writing(root):
         page = write_report(root)
     if not console.is_terminal:
         console = Console(highlight=False, width=max(console.width, _NARROWEST))
     run = RunFolder(root)
     console.print(terminal_table(summarise(run.join(), run.exhibits())))
     console.print(f"table, pictures and page: {page}", markup=False)
-
-
-@contextmanager
-def _writing(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        remedy = "free some space, or choose another folder with --out"
-        raise EngineError(
-            f"cannot be written ({error.strerror})", at=str(error.filename or root), remedy=remedy
-        ) from error
 
 
 def _judge(outcomes: Outcomes, *, strict: bool) -> None:

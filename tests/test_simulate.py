@@ -7,10 +7,12 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from torch import Generator, Tensor, nn
 from typer.testing import CliRunner
 
+from fedsplit import simulate as experiment
 from fedsplit.attacks.base import Attack
 from fedsplit.cli import app
 from fedsplit.defenses.base import Defense, Deployed
@@ -26,6 +28,7 @@ from fedsplit.records.reconstruction import Reconstruction
 from fedsplit.records.step import ClientStep
 from fedsplit.records.truth import Truth
 from fedsplit.report.folder import RunFolder
+from fedsplit.report.page import write_report
 from fedsplit.seeding import Seeds
 from fedsplit.simulate import simulate
 from tests import tiny
@@ -256,8 +259,6 @@ def test_another_metric_scores_again_without_training_again(tmp_path: Path) -> N
 
 def test_other_images_under_the_same_scenario_are_another_run(tmp_path: Path) -> None:
     def folder(*levels: int) -> None:
-        from PIL import Image  # noqa: PLC0415
-
         for label in range(2):
             place = tmp_path / "images" / str(label)
             place.mkdir(parents=True, exist_ok=True)
@@ -275,6 +276,16 @@ def test_other_images_under_the_same_scenario_are_another_run(tmp_path: Path) ->
     assert numbers(first) != numbers(second)
 
 
+def tripping(moment: str) -> list[str]:
+    return [f"defenses={{trip: {{kind: '{HERE}:Tripping', at: {moment}}}}}", "optimizer={kind: adam, state: keep}"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcomes]:
+    root = tmp_path_factory.mktemp("undisturbed")
+    return root, run(root, *tripping("after_step"))[0]
+
+
 @pytest.mark.parametrize(
     ("moment", "patience", "blamed"),
     [
@@ -286,18 +297,18 @@ def test_other_images_under_the_same_scenario_are_another_run(tmp_path: Path) ->
     ],
 )
 def test_an_interrupted_cell_goes_on_to_the_same_numbers(
-    moment: str, patience: int, blamed: str, tmp_path: Path
+    moment: str, patience: int, blamed: str, undisturbed: tuple[Path, Outcomes], tmp_path: Path
 ) -> None:
-    settings = [f"defenses={{trip: {{kind: '{HERE}:Tripping', at: {moment}}}}}", "optimizer={kind: adam, state: keep}"]
-    whole, _ = run(tmp_path / "whole", *settings)
+    root, whole = undisturbed
+    settings = tripping(moment)
     Tripping.patience = patience
-    line = failure(tmp_path / "broken", *settings)
+    line = failure(tmp_path, *settings)
     assert line.startswith(f"{blamed}: ") and "RuntimeError: tripped over a wire" in line
-    assert [cell.name for cell in RunFolder(tmp_path / "broken").cells() if cell.finished] == ["none-seed-0"]
-    resumed, said = run(tmp_path / "broken", *settings)
+    assert [cell.name for cell in RunFolder(tmp_path).cells() if cell.finished] == ["none-seed-0"]
+    resumed, said = run(tmp_path, *settings)
     assert said == ["none, seed 0: finished before", "trip, seed 0"]
     assert numbers(resumed) == numbers(whole)
-    assert standing(tmp_path / "broken", "trip-seed-0") == standing(tmp_path / "whole", "trip-seed-0")
+    assert standing(tmp_path, "trip-seed-0") == standing(root, "trip-seed-0")
 
 
 def test_training_goes_on_from_the_last_round(tmp_path: Path) -> None:
@@ -332,26 +343,24 @@ def test_an_attack_that_fails_keeps_the_training(tmp_path: Path) -> None:
     "act",
     [
         lambda leak: torch.full((16, *leak.image_shape), torch.nan),
-        lambda leak: torch.zeros(15, *leak.image_shape),
-        lambda leak: torch.zeros(16, 3, 5, 5),
         lambda leak: torch.tensor(0.5),
     ],
-    ids=["not a number", "too few", "of another shape", "one number"],
+    ids=["not a number", "one number"],
 )
 def test_what_is_no_image_is_kept_as_an_invalid_outcome_without_a_score(
     act: Callable[[Leak], Tensor], tmp_path: Path
 ) -> None:
     Failing.act = act
     metrics = "metrics=[{kind: psnr}, {kind: ssim}, {kind: fid}, {kind: reidentification, by: features}]"
-    raw = tiny.raw(f"attacks=[{{kind: '{HERE}:Failing'}}, {{kind: linear_inverse}}]", metrics, "defenses={}")
-    path = tmp_path / "broken.yaml"
-    path.write_text(dump(raw))
-    result = CliRunner().invoke(app, ["simulate", str(path), "--out", str(tmp_path / "run")])
-    assert result.exit_code == 0, result.output
-    broken, sound = RunFolder(tmp_path / "run").join().outcomes
+    outcomes, _ = run(
+        tmp_path, f"attacks=[{{kind: '{HERE}:Failing'}}, {{kind: linear_inverse}}]", metrics, "defenses={}"
+    )
+    broken, sound = outcomes.outcomes
     assert not broken.valid and not broken.controls["images"].ok and broken.reason.startswith("images ")
-    assert broken.scores["psnr"].mean is None and broken.scores["psnr"].low is None
+    assert all(score.mean is None and score.low is None for score in broken.scores.values())
     assert sound.valid, sound.reason
+    write_report(tmp_path)
+    assert "~~" in (tmp_path / "table.md").read_text()
 
 
 @pytest.mark.parametrize("act", [lambda leak: None, lambda leak: [1]], ids=["nothing", "a list"])
@@ -379,8 +388,6 @@ def test_a_headline_without_a_number_is_refused_and_any_other_metric_without_one
 def test_a_leak_shares_no_memory_with_any_party(tmp_path: Path) -> None:
     Average.told.clear()
     settings = [f"attacks=[{{kind: '{HERE}:Average', leak: training}}, {{kind: '{HERE}:Average'}}]", "defenses={}"]
-    import fedsplit.simulate  # noqa: PLC0415
-
     known: list[Any] = []
 
     def remembered(*arguments: Any) -> Any:
@@ -388,7 +395,7 @@ def test_a_leak_shares_no_memory_with_any_party(tmp_path: Path) -> None:
         return known[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fedsplit.simulate, "gather", remembered)
+        patch.setattr(experiment, "gather", remembered)
         run(tmp_path, *settings)
     (parties,) = known
     holdings = (*parties.data.holdings, *parties.data.visitors)

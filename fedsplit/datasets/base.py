@@ -23,6 +23,7 @@ from fedsplit.seeding import Seeds
 
 _CHOICE = Seeds(0).child("datasets")
 """Which images are chosen by `limit` is a property of the data, not of an experiment's seed."""
+_CANDIDATES_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class Filed(Dataset):
         if fetch is not None:
             files.download(fetch, self.folder)
             return self.find(*candidates)
-        looked = ", ".join(candidates)
+        looked = ", ".join(candidates[:_CANDIDATES_SHOWN]) + (", ..." if len(candidates) > _CANDIDATES_SHOWN else "")
         remedy = "set root: or the environment's FEDSPLIT_DATA to the folder that holds it, or stand_in: phantoms"
         raise MissingError(f"{self.title} is not there (looked for {looked})", at=str(self.folder), remedy=remedy)
 

@@ -1,4 +1,4 @@
-"""Medical MNIST (after A. P. Lozano's MedNIST; images from TCIA, the RSNA Bone Age Challenge, NIH chest X-rays)."""
+"""Medical MNIST, also MedNIST (gathered by B. J. Erickson from TCIA, the RSNA Bone Age Challenge, NIH chest X-rays)."""
 
 from pathlib import Path
 
@@ -41,7 +41,9 @@ class MedicalMnist(Filed):
 
     def read_files(self) -> Stored:
         """From `medical_mnist.npz` (JPEGs packed), or a folder of JPEGs per class."""
-        found = self.find("medical_mnist.npz", *(f"{place}AbdomenCT" for place in ("", "medical_mnist/", "archive/")))
+        # Any class will do, or an incomplete set of folders would pass for a missing one.
+        places = (f"{place}{name}" for name in CLASSES for place in ("", "medical_mnist/", "archive/"))
+        found = self.find("medical_mnist.npz", *places)
         return self._packed(files.Pack(found)) if found.is_file() else self._folders(found.parent)
 
     def _packed(self, pack: files.Pack) -> Stored:

@@ -41,7 +41,8 @@ _KNEE: tuple[Part, ...] = (
 )  # fmt: skip
 _ATLAS = (_CHEST, _HAND, _HEAD, _ABDOMEN, _BREAST, _KNEE)
 _LESIONS = 3
-_CHUNK = 256
+_BLOCK = 100_000
+"""How many pixels are painted at a time: all that a stroke needs then stays in the processor's cache."""
 _EDGE = 14.0
 """Steepness of an ellipse's edge, in grey per radius."""
 
@@ -53,8 +54,8 @@ def phantoms(count: int, shape: tuple[int, int, int], classes: int, rng: Generat
     """
     anatomy = _anatomy(classes)
     labels = torch.arange(count) % classes
-    parts = [_painted(anatomy[labels[rows : rows + _CHUNK]], shape, rng) for rows in range(0, count, _CHUNK)]
-    return torch.cat(parts), labels
+    size = max(1, _BLOCK // (shape[1] * shape[2]))
+    return torch.cat([_painted(anatomy[own], shape, rng) for own in labels.split(size)]), labels
 
 
 def _anatomy(classes: int) -> Tensor:

@@ -44,8 +44,8 @@ def rows_of(images: Images) -> set[tuple[bytes, int]]:
 def test_every_member_has_a_fixture() -> None:
     missing = sorted(set(DATASETS.shipped) - {fixture.settings["kind"] for fixture in FIXTURES})
     assert not missing, (
-        f"fedsplit/datasets has {', '.join(missing)}, and tests/datasets/fixtures.py nothing to try it on: add a Fixture "
-        "to FIXTURES that writes a few images as they would be downloaded, one of them twice"
+        f"fedsplit/datasets has {', '.join(missing)}, and tests/datasets/fixtures.py nothing to try it on: add a "
+        "Fixture to FIXTURES that writes a few images as they would be downloaded, one of them twice"
     )
 
 
@@ -176,7 +176,7 @@ def test_a_stand_in_leaves_files_that_are_there_alone(filed: Fixture, tmp_path: 
     assert alike(filed.dataset(tmp_path, stand_in="phantoms").load(), filed.dataset(tmp_path).load())
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.8])
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.6])
 def test_a_truncated_file_is_an_error_whatever_stands_in(filed: Fixture, kept: float, tmp_path: Path) -> None:
     for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
         content = path.read_bytes()

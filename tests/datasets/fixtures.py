@@ -139,10 +139,10 @@ FIXTURES = (
         6,
     ),
     Fixture({"kind": "mnist"}, lambda root: write_mnist(root / "MNIST/raw", ""), 41, (1, 28, 28), 10),
-    Fixture({"kind": "mnist", "download": False}, lambda root: write_mnist(root / "MNIST/raw", ".gz"), 41, (1, 28, 28), 10),
     Fixture(
-        {"kind": "fashion_mnist"}, lambda root: write_mnist(root / "FashionMNIST/raw", ".gz"), 41, (1, 28, 28), 10
+        {"kind": "mnist", "download": False}, lambda root: write_mnist(root / "MNIST/raw", ".gz"), 41, (1, 28, 28), 10
     ),
+    Fixture({"kind": "fashion_mnist"}, lambda root: write_mnist(root / "FashionMNIST/raw", ".gz"), 41, (1, 28, 28), 10),
     Fixture({"kind": "cifar10"}, _cifar10, 41, (3, 32, 32), 10),
     Fixture(_BY_PERSON, _lfw, 25, (3, 64, 64), 3),
     Fixture(

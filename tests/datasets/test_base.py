@@ -93,6 +93,12 @@ def test_a_member_that_hands_over_what_it_did_not_say_is_one_line(stored: Stored
     assert says in refusal(Made(stored).load)
 
 
+def test_a_limit_leaves_rows_in_their_order() -> None:
+    rows = Made(made(), limit=40).chosen(100).tolist()
+    assert rows == sorted(set(rows))
+    assert len(rows) == 40
+
+
 class Absent(Filed):
     """Finds what the test puts there."""
 

@@ -22,7 +22,7 @@ def together(groups: Tensor) -> set[frozenset[int]]:
 
 
 def naive(pixels: Tensor, labels: Tensor, threshold: float) -> tuple[set[frozenset[int]], float]:
-    """Every pair in float64, then a walk over neighbours. -> the groups, and how near a distance is to the threshold."""
+    """Every pair in float64, then a walk over neighbours. -> the groups; how near a distance is to the threshold."""
     flat = pixels.double().flatten(1).numpy()
     flat = flat - flat.mean(1, keepdims=True)
     flat = flat / np.maximum(flat.std(1, keepdims=True), 5 / 255)
@@ -67,7 +67,7 @@ def test_it_agrees_with_a_plain_loop_over_all_pairs(
 
 
 def test_noisy_and_slightly_shifted_copies_are_grouped_and_strangers_are_not() -> None:
-    originals = scenes(20)
+    originals = scenes(20, 64)
     noisy = originals + 0.02 * torch.randn(originals.shape, generator=Seeds(0)("noise"))
     shifted = originals.roll(1, -1)
     shifted[..., 0] = originals[..., 0]
@@ -116,7 +116,10 @@ def test_a_chain_holds_over_all_blocks_and_breaks_where_a_link_is_missing(monkey
     order = torch.randperm(500, generator=rng)
     pixels = (torch.stack(chain) / 10 + 0.5)[order]
     groups = near_duplicate_groups(pixels, torch.zeros(500, dtype=torch.long), 0.24)
-    expected = {frozenset((order < 300).nonzero().flatten().tolist()), frozenset((order >= 300).nonzero().flatten().tolist())}
+    expected = {
+        frozenset((order < 300).nonzero().flatten().tolist()),
+        frozenset((order >= 300).nonzero().flatten().tolist()),
+    }
     assert together(groups) == expected
 
 

@@ -1,0 +1,187 @@
+import math
+from typing import ClassVar, Literal
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from fedsplit.errors import EngineError
+from fedsplit.layers.evaluator import Evaluator
+from fedsplit.metrics.base import Measurement, Metric
+from fedsplit.metrics.mse import Mse
+from fedsplit.metrics.psnr import Psnr
+from fedsplit.records.leak import Auxiliary
+from fedsplit.records.truth import Truth
+from fedsplit.scoring import MEAN_IMAGE, Scoreboard, anchors, mean_image, nearest
+from fedsplit.seeding import Seeds
+
+SHAPE = (2, 5, 4)
+
+
+def images(count: int, name: str) -> Tensor:
+    return torch.rand(count, *SHAPE, generator=Seeds(3)(name))
+
+
+def made(targets: int = 9, dtype: torch.dtype = torch.float32) -> tuple[Truth, Auxiliary]:
+    """Targets of four classes; the adversary's images have but three of them."""
+    truth = Truth(images(targets, "truth").to(dtype), torch.arange(targets) % 4)
+    known = images(30, "known").to(dtype)
+    return truth, Auxiliary(known, torch.arange(30) % 3, known[:4], torch.arange(4) % 3)
+
+
+def board(truth: Truth, *metrics: Metric) -> Scoreboard:
+    return Scoreboard(metrics or (Psnr(), Mse()), truth, None, Seeds(1))
+
+
+class Brightness(Metric):
+    """The mean of the guess, as it was handed over."""
+
+    unit: ClassVar[str] = ""
+    more_leaks: ClassVar[Literal["higher", "lower"]] = "lower"
+
+    fails: bool = False
+
+    def measure(self, truth: Truth, guess: Tensor, evaluator: Evaluator | None) -> Measurement:
+        assert guess.dtype == truth.images.dtype and float(guess.min()) >= 0 and float(guess.max()) <= 1
+        values = guess.flatten(1).mean(dim=1)
+        return Measurement(values, _refuses if self.fails else _mean)
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.double().mean())
+
+
+def _refuses(values: Tensor) -> float:
+    raise ArithmeticError("not\nwith me")
+
+
+# Anchors against their definitions
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_anchors_are_what_they_are_called(dtype: torch.dtype) -> None:
+    truth, auxiliary = made(dtype=dtype)
+    found = anchors(truth, auxiliary)
+    assert set(found) == {MEAN_IMAGE, "class_mean_oracle", "nearest_auxiliary_oracle"}
+    for row, (target, label) in enumerate(zip(truth.images, truth.labels.tolist(), strict=True)):
+        overall = torch.stack(list(auxiliary.images)).sum(dim=0) / 30
+        assert torch.allclose(found[MEAN_IMAGE][row], overall)
+        # Of a class that the adversary has never seen, the mean over all is the best guess.
+        of_class = [
+            image for image, own in zip(auxiliary.images, auxiliary.labels.tolist(), strict=True) if own == label
+        ]
+        expected = torch.stack(of_class).sum(dim=0) / len(of_class) if of_class else overall
+        assert torch.allclose(found["class_mean_oracle"][row], expected)
+        errors = [float((image - target).square().mean()) for image in auxiliary.images]
+        assert torch.equal(found["nearest_auxiliary_oracle"][row], auxiliary.images[errors.index(min(errors))])
+        assert float(nearest(truth, auxiliary)[0][row]) == pytest.approx(min(errors) ** 0.5, rel=1e-4)
+
+
+def test_a_target_that_the_adversary_also_has_is_at_distance_nothing() -> None:
+    truth, auxiliary = made()
+    known = Auxiliary(truth.images.flip(0), truth.labels, auxiliary.validation_images, auxiliary.validation_labels)
+    distances, found = nearest(truth, known)
+    assert torch.equal(found, truth.images)
+    assert distances.tolist() == pytest.approx([0] * 9, abs=1e-3)
+
+
+def test_no_constant_guess_has_less_squared_error_than_the_mean_image_of_the_targets() -> None:
+    truth, _ = made()
+    own = Auxiliary(truth.images, truth.labels, truth.images[:2], truth.labels[:2])
+    least = F.mse_loss(mean_image(truth, own), truth.images)
+    for name in map(str, range(20)):
+        assert F.mse_loss(images(1, name).expand_as(truth.images), truth.images) > least
+
+
+# Scores
+
+
+def test_a_score_is_the_metric_with_its_interval_unit_and_direction() -> None:
+    truth, _ = made()
+    score = board(truth).score(Mse(), truth.images + 0.1 * truth.images.round().mul(-2).add(1))
+    assert score.mean == pytest.approx(0.01, rel=1e-4) and score.more_leaks == "lower" and score.unit == ""
+    assert score.low == pytest.approx(0.01, rel=1e-4) and score.high == pytest.approx(0.01, rel=1e-4)
+    guess = images(9, "guess")
+    scores = board(truth).scores(guess)
+    assert set(scores) == {"psnr", "mse"} and scores["psnr"].unit == "dB"
+    assert scores["mse"].mean == pytest.approx(F.mse_loss(guess, truth.images).item(), rel=1e-5)
+    for score in scores.values():
+        assert score.low is not None and score.mean is not None and score.high is not None
+        assert score.low < score.mean < score.high
+    assert board(truth).means(guess) == {name: score.mean for name, score in scores.items()}
+    assert board(truth).scores(guess) == scores, "the bootstrap is drawn from the board's own stream"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(-5, 5), st.floats(0.1, 5))
+def test_images_are_clamped_for_every_metric_and_left_alone_otherwise(shift: float, scale: float) -> None:
+    truth, auxiliary = made()
+    guess = images(9, "guess") * scale + shift
+    kept = guess.clone()
+    bench = board(truth, Brightness(), Mse())
+    assert bench.means(guess) == bench.means(guess.clamp(0, 1)) == bench.means(guess.double())
+    shown = bench.exhibit(Mse(), guess, auxiliary).reconstruction
+    assert float(shown.min()) >= 0 and float(shown.max()) <= 1
+    assert torch.equal(guess, kept)
+
+
+@pytest.mark.parametrize("odd", [math.nan, -math.nan])
+@pytest.mark.parametrize("rows", [1, 9])
+def test_what_is_not_finite_has_no_score(odd: float, rows: int) -> None:
+    truth, _ = made()
+    guess = truth.images.clone()
+    guess[:rows, 0, 0, 0] = odd
+    score = board(truth).score(Mse(), guess)
+    assert (score.mean, score.low, score.high) == (None, None, None)
+    assert board(truth).means(guess) == {"psnr": None, "mse": None}
+
+
+@pytest.mark.parametrize("odd", [math.inf, -math.inf])
+def test_what_is_infinite_is_clamped(odd: float) -> None:
+    truth, _ = made()
+    guess = torch.full_like(truth.images, odd)
+    assert board(truth).scores(guess) == board(truth).scores(torch.full_like(guess, float(odd > 0)))
+
+
+def test_a_metric_or_a_statistic_that_fails_is_named_in_one_line() -> None:
+    truth, _ = made()
+    with pytest.raises(EngineError) as caught:
+        board(truth).score(Brightness(fails=True), truth.images)
+    assert str(caught.value).startswith("metric tests.test_scoring:Brightness: failed (ArithmeticError: not with me)")
+    with pytest.raises(EngineError, match=r"Brightness: failed \(ArithmeticError"):
+        board(truth, Brightness(fails=True)).means(truth.images)
+    with pytest.raises(EngineError, match=r"metric psnr: failed \(RuntimeError"):
+        board(truth).scores(images(8, "guess"))
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("targets", [1, 2, 3, 8, 9])
+@pytest.mark.parametrize("headline", [Psnr(), Mse()])
+def test_the_pictures_are_the_best_the_median_and_the_worst(targets: int, headline: Metric) -> None:
+    truth, auxiliary = made(targets)
+    guess = images(targets, "guess") * 1.5
+    exhibit = board(truth).exhibit(headline, guess, auxiliary)
+    values = dict(exhibit.values)[headline.name]
+    leaks = (values if headline.more_leaks == "higher" else -values).tolist()
+    best, middle, worst = exhibit.picks
+    assert leaks[best] == max(leaks) and leaks[worst] == min(leaks)
+    assert sum(leak > leaks[middle] for leak in leaks) == targets // 2
+    order = list(exhibit.picks)
+    assert torch.equal(exhibit.private, truth.images[order])
+    assert torch.equal(exhibit.reconstruction, guess[order].clamp(0, 1))
+    assert torch.allclose(exhibit.anchor, auxiliary.images.mean(dim=0).expand(3, *SHAPE))
+    assert [name for name, _ in exhibit.values] == ["psnr", "mse"]
+    assert dict(exhibit.values)["mse"].tolist() == pytest.approx(
+        [float((one.clamp(0, 1) - two).square().mean()) for one, two in zip(guess, truth.images, strict=True)], rel=1e-5
+    )
+    assert torch.equal(exhibit.nearest, nearest(truth, auxiliary)[0])
+
+
+def test_ties_are_picked_in_the_order_of_targets() -> None:
+    truth, auxiliary = made()
+    assert board(truth).exhibit(Mse(), truth.images, auxiliary).picks == (0, 4, 8)
