@@ -18,11 +18,11 @@ class MedicalMnist(Filed):
 
     440 are exact copies. Neighbouring slices of one patient are spread over the set and no patient is marked, so they
     are found by looks: below the default distance pairs are slices of one body. A group may be a patient's whole
-    volume; the largest of all has 412 images.
+    volume; the largest of all has 1,157 slices of one abdomen.
     The mean grey level alone nearly tells the class, so accuracies are high.
     """
 
-    near_duplicates: PositiveFloat | None = 0.12
+    near_duplicates: PositiveFloat | None = 0.15
     """Two images of a class go to the same role when their standardised thumbnails are closer than this (root mean
     square). None: every image stands for itself."""
 
