@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedsplit.component import Trust
+from fedsplit.reading import parse
 from fedsplit.records.outcome import Outcome
-from fedsplit.scenario import parse
 from fedsplit.simulate import simulate
 
 MEDICAL = {

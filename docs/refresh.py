@@ -14,10 +14,10 @@ from rich.console import Console
 
 from fedsplit import document
 from fedsplit.component import Trust
+from fedsplit.reading import parse
 from fedsplit.report.folder import RunFolder
 from fedsplit.report.summary import summarise
 from fedsplit.report.table import terminal_table
-from fedsplit.scenario import parse
 from fedsplit.simulate import simulate
 
 HERE = Path(__file__).parent

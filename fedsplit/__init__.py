@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from fedsplit.errors import FedsplitError
     from fedsplit.metrics.base import Metric
     from fedsplit.models.base import Model
-    from fedsplit.scenario import Scenario, load
+    from fedsplit.reading import load
+    from fedsplit.scenario import Scenario
     from fedsplit.threats.base import Threat
 
 __all__ = ["Attack", "Dataset", "Defense", "FedsplitError", "Metric", "Model", "Scenario", "Threat", "load"]
@@ -27,7 +28,7 @@ _HOMES = {
     "Model": "models.base",
     "Scenario": "scenario",
     "Threat": "threats.base",
-    "load": "scenario",
+    "load": "reading",
 }
 
 

@@ -63,8 +63,6 @@ def simulate(
 ) -> None:
     """Train, attack, check, score: the whole table of one scenario.
 
-    SCENARIO is a YAML file; to start, copy one from scenarios/.
-
     A cell (a defense and a seed) that is finished is not run again, and an interrupted one goes on from its last round.
     Exit codes: 2 the scenario, 3 a plug-in, 4 the data, 5 training or an attack, 6 an invalid outcome with --strict,
     130 interrupted.
@@ -87,8 +85,7 @@ def check(
 ) -> None:
     """Validate a scenario and its data; print the threat card and what a run would cost.
 
-    SCENARIO is a YAML file; to start, copy one from scenarios/. The card tells who holds what, who sees what, and which
-    attack uses which asset.
+    The card tells who holds what, who sees what, and which attack uses which asset.
     """
     with _complaining():
         from fedsplit import terminal
@@ -112,7 +109,7 @@ def list_(
 
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="The folder of a run, such as runs/digits.")]) -> None:
-    """Draw table, figures and page of a run again, from what lies in its folder, such as runs/digits."""
+    """Draw table, figures and page of a run again, from what lies in its folder."""
     with _complaining():
         from fedsplit import terminal
 

@@ -9,16 +9,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from fedsplit.briefing import card, estimate
+from fedsplit.checks import check_cuts
 from fedsplit.component import Trust
 from fedsplit.errors import ControlError, DataError
 from fedsplit.parties import deal
 from fedsplit.progress import observed_by
+from fedsplit.reading import load
 from fedsplit.records.outcome import Outcomes
 from fedsplit.report.folder import RunFolder
 from fedsplit.report.page import write_report
 from fedsplit.report.summary import summarise
 from fedsplit.report.table import terminal_table
-from fedsplit.scenario import check_cuts, load
 from fedsplit.seeding import Seeds
 from fedsplit.simulate import simulate as run_scenario
 from fedsplit.simulate import writing

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from fedsplit.briefing import card, estimate
+from fedsplit.checks import check_cuts
 from fedsplit.errors import ScenarioError
-from fedsplit.scenario import Scenario, check_cuts
+from fedsplit.scenario import Scenario
 from fedsplit.simulate import simulate
 from tests import tiny
 

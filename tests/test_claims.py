@@ -13,7 +13,7 @@ import yaml
 import fedsplit
 from fedsplit.catalogue import FAMILIES
 from fedsplit.component import Trust, shipped_kinds
-from fedsplit.scenario import load
+from fedsplit.reading import load
 
 ROOT = Path(__file__).parent.parent
 TEXTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from fedsplit import document
 from fedsplit.attacks.base import Attack
+from fedsplit.checks import check_cuts
 from fedsplit.component import Trust
 from fedsplit.engines.inline import Inline
 from fedsplit.errors import FedsplitError, ScenarioError
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
+from fedsplit.reading import load, parse
 from fedsplit.records.leak import Asset, Leak
 from fedsplit.records.reconstruction import Reconstruction
-from fedsplit.scenario import Cell, Scenario, check_cuts, load, parse
+from fedsplit.scenario import Cell, Scenario
 from tests import tiny
 
 SHIPPED = sorted((Path(__file__).parents[1] / "scenarios").rglob("*.yaml"))

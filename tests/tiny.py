@@ -5,7 +5,8 @@ from typing import Any
 
 from fedsplit import document
 from fedsplit.component import Trust
-from fedsplit.scenario import Scenario, parse
+from fedsplit.reading import parse
+from fedsplit.scenario import Scenario
 
 DIGITS: dict[str, Any] = {
     "name": "tiny",

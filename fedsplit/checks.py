@@ -1,0 +1,94 @@
+"""What a scenario must hold as a whole, beyond what each key must: checked before any compute."""
+
+from collections.abc import Sequence
+
+import torch
+
+from fedsplit.attacks.base import Attack
+from fedsplit.errors import ScenarioError
+from fedsplit.records.images import Shape
+from fedsplit.scenario import UNDEFENDED, Cell, Scenario, feeds, offered
+from fedsplit.threats.base import Threat
+
+
+def check(scenario: Scenario) -> None:
+    """Raises ScenarioError for the first thing that cannot be."""
+    for one in (_check_seeds, _check_metrics, _check_attacks, _check_engine, _check_device):
+        one(scenario)
+
+
+def check_cuts(scenario: Scenario, shape: Shape, classes: int) -> None:
+    """Builds every row's segments without memory or compute; ScenarioError where a model cannot be cut so."""
+    for name, defense in scenario.rows:
+        try:
+            with torch.device("meta"):
+                scenario.plan(Cell(name, defense, 0), shape, classes).segments()
+        except ScenarioError as error:
+            raise ScenarioError(f"{error} (in row {name!r})") from error
+        except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+            # Layers refuse sizes in any of these ways; torch has no error of its own for it.
+            cause = str(error).partition("\n")[0].removesuffix("Exception raised from ")
+            reason = f"cannot be built for images of shape {shape} in row {name!r} ({cause})"
+            raise ScenarioError(reason, at="model", value=scenario.model.kind, remedy="choose other sizes") from error
+
+
+def _check_seeds(scenario: Scenario) -> None:
+    if len(set(scenario.seeds)) < len(scenario.seeds):
+        raise ScenarioError("names a seed twice", at="seeds", value=scenario.seeds, remedy="name each seed once")
+    undefended = scenario.defenses[UNDEFENDED].kind
+    if undefended != UNDEFENDED:
+        remedy = "give this row another name: `none` is the undefended one"
+        raise ScenarioError("is defended", at=f"defenses.{UNDEFENDED}", value=undefended, remedy=remedy)
+
+
+def _check_metrics(scenario: Scenario) -> None:
+    names = [metric.name for metric in scenario.metrics]
+    if len(set(names)) < len(names):
+        raise ScenarioError("names a metric twice", at="metrics", value=names, remedy="name each metric once")
+    if scenario.headline not in names:
+        remedy = f"use one of {', '.join(names)}, or add it to metrics"
+        raise ScenarioError("is none of the metrics", at="headline", value=scenario.headline, remedy=remedy)
+    for index, metric in enumerate(scenario.metrics):
+        if metric.name == scenario.headline and not metric.per_target:
+            reason = "scores a whole set: permuting the leak would not show in it"
+            raise ScenarioError(reason, at="headline", value=metric.name, remedy="use a metric with a score per image")
+        if metric.evaluated and not scenario.roles.evaluation:
+            reason = "needs a network trained on evaluation rows, and there are none"
+            raise ScenarioError(reason, at=f"metrics.{index}", value=metric.name, remedy="set roles.evaluation above 0")
+
+
+def _check_attacks(scenario: Scenario) -> None:
+    for index, attack in enumerate(scenario.attacks):
+        at = f"attacks.{index}"
+        if len(set(attack.rounds)) < len(attack.rounds):
+            remedy = "name each round once"
+            raise ScenarioError("names a round twice", at=f"{at}.rounds", value=attack.rounds, remedy=remedy)
+        if late := [number for number in attack.rounds if number > scenario.protocol.rounds]:
+            remedy = f"name rounds up to protocol.rounds = {scenario.protocol.rounds}"
+            raise ScenarioError("is after the last round", at=f"{at}.rounds", value=late[0], remedy=remedy)
+        if attack.leak == "training" and scenario.targets.source == "test":
+            reason = "test rows are never trained on"
+            raise ScenarioError(reason, at=f"{at}.leak", value="training", remedy="use targets.from: private")
+        if not any(feeds(threat, attack) for threat in scenario.threats):
+            remedy = "add a threat that has it, or attack the leak that holds it"
+            raise ScenarioError(_hunger(attack, scenario.threats), at=at, value=attack.kind, remedy=remedy)
+
+
+def _hunger(attack: Attack, threats: Sequence[Threat]) -> str:
+    needs = ", ".join(sorted(attack.needs))
+    missing = (f"{threat.kind} lacks {', '.join(sorted(attack.needs - offered(threat, attack)))}" for threat in threats)
+    return f"needs {needs}, but in the {attack.leak} leak {' and '.join(missing)}"
+
+
+def _check_engine(scenario: Scenario) -> None:
+    grain = scenario.protocol.grain
+    if grain not in scenario.engine.grains:
+        reason = f"cannot run {scenario.protocol.kind}, which crosses the cut at every {grain}"
+        raise ScenarioError(reason, at="engine.kind", value=scenario.engine.kind, remedy="use another engine")
+
+
+def _check_device(scenario: Scenario) -> None:
+    _, _, number = scenario.device.partition(":")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if scenario.device != "cpu" and int(number or 0) >= there:
+        raise ScenarioError("is not to be had here", at="device", value=scenario.device, remedy="use device: cpu")
