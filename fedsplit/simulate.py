@@ -46,6 +46,7 @@ def simulate(scenario: Scenario, root: Path, say: Callable[[str], None], card: s
         run.begin(document.dump(scenario.dump()), card, [cell.folder for cell in scenario.cells])
     images = scenario.dataset.load()
     note = _note(scenario, images)
+    say(_told(note))
     source = fingerprint_of((images.pixels, images.labels, images.groups))
     parties: dict[int, Parties] = {}
     passed: dict[tuple[int, str, str, str, int], bool] = {}
@@ -226,6 +227,13 @@ def _note(scenario: Scenario, images: Images) -> DataNote:
         duplicates=images.duplicates,
         grouped=int(sizes[sizes > 1].sum()),
     )
+
+
+def _told(note: DataNote) -> str:
+    counts = (
+        f"{note.images:,} images, {note.duplicates} exact copies dropped, {note.grouped} near-duplicates kept together"
+    )
+    return f"{counts}; {note.notice}" if note.notice else counts
 
 
 def _versions() -> dict[str, str]:

@@ -85,11 +85,11 @@ def test_help_needs_nothing_that_computes() -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("simulate", ("SCENARIO is a YAML file", "goes on from its last round", "130 interrupted", "runs/NAME")),
+        ("simulate", ("scenario file", "goes on from its last round", "130 interrupted", "runs/NAME")),
         ("simulate", ("--set", "--out", "--engine", "--seed", "--smoke", "--strict", "--no-plugins")),
-        ("check", ("threat card", "SCENARIO is a YAML file", "--set", "--engine", "--seed", "--smoke", "--no-plugins")),
+        ("check", ("threat card", "scenario file", "--set", "--engine", "--seed", "--smoke", "--no-plugins")),
         ("list", ("what a scenario can name", "--json", "schema")),
-        ("report", ("again", "such as runs/digits")),
+        ("report", ("again", "folder")),
     ],
 )
 def test_every_command_says_what_it_does(command: str, words: tuple[str, ...]) -> None:
