@@ -231,7 +231,7 @@ def _note(scenario: Scenario, images: Images) -> DataNote:
 
 def _told(note: DataNote) -> str:
     counts = (
-        f"{note.images:,} images, {note.duplicates} exact copies dropped, {note.grouped} near-duplicates kept together"
+        f"{note.images:,} images, {note.duplicates} exact copies dropped, {note.grouped} in groups"
     )
     return f"{counts}; {note.notice}" if note.notice else counts
 

@@ -110,7 +110,9 @@ class Tripping(Defense):
 
 def run(root: Path, *assignments: str) -> tuple[Outcomes, list[str]]:
     said: list[str] = []
-    return simulate(tiny.scenario(*assignments), root, said.append), said
+    outcomes = simulate(tiny.scenario(*assignments), root, said.append)
+    assert "exact copies dropped" in said[0]
+    return outcomes, said[1:]
 
 
 def numbers(outcomes: Outcomes) -> list[dict[str, Any]]:
