@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 DIGITS = HERE.parent / "scenarios" / "digits.yaml"
 COLUMNS = 8
-WIDTH = 108
+WIDTH = 138
 
 
 def main() -> None:
