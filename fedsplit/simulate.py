@@ -230,9 +230,7 @@ def _note(scenario: Scenario, images: Images) -> DataNote:
 
 
 def _told(note: DataNote) -> str:
-    counts = (
-        f"{note.images:,} images, {note.duplicates} exact copies dropped, {note.grouped} in groups"
-    )
+    counts = f"{note.images:,} images, {note.duplicates} exact copies dropped, {note.grouped} in groups"
     return f"{counts}; {note.notice}" if note.notice else counts
 
 
