@@ -1,7 +1,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -180,7 +179,11 @@ def test_an_attack_that_fails_is_5_an_interrupt_is_130_and_both_can_be_gone_on_f
     ACTS.append(fail)
     line = told(*arguments, code=5).stderr
     assert line.startswith(f"fedsplit: attack {HERE}:Scripted on none: failed (RuntimeError: several lines); ")
-    ACTS.append(lambda: os.kill(os.getpid(), signal.SIGINT))
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    ACTS.append(interrupt)
     assert "interrupted; the same command goes on" in told(*arguments, code=130).stderr
     assert (home / "run/none-seed-0/checkpoint/standing.safetensors").exists()
     ACTS.append(lambda: None)

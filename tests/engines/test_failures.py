@@ -40,6 +40,7 @@ class Waits(Defense):
 """
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 
@@ -47,6 +48,8 @@ from fedsplit.engines.flower import Flower
 from tests.engines.federations import federation, train
 from waits import Waits
 
+# A job that a shell started in the background inherits an ignored interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path(__file__).parent
 defense = Waits(flag=str(folder / "flag"), seconds=float(sys.argv[1]))
 print(len(train(Flower(workers=2), folder / "cell", federation(), defense).standing.losses))
