@@ -1,5 +1,7 @@
 """The few ways in which fedsplit says no, each on one line that tells the way out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 _NOTHING = object()
@@ -53,6 +55,18 @@ class ControlError(FedsplitError):
     """An outcome is invalid and the user asked for strictness."""
 
     exit_code: ClassVar[int] = 6
+
+
+@contextmanager
+def blaming(at: str) -> Iterator[None]:
+    """Whatever fails inside (a plug-in may fail in any way) becomes one EngineError that says where and why."""
+    try:
+        yield
+    except FedsplitError:
+        raise
+    except Exception as error:
+        cause = f"failed ({type(error).__name__}: {error})"
+        raise EngineError(cause, at=at, remedy="mend it or leave it out; finished cells are not run again") from error
 
 
 def _restore(kind: type[FedsplitError], line: str) -> FedsplitError:

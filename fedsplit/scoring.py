@@ -1,14 +1,13 @@
 """Every metric on every guess at one truth, and the anchors: what trivial guesses would score."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fedsplit.errors import EngineError, FedsplitError
+from fedsplit.errors import blaming
 from fedsplit.layers.evaluator import Evaluator
 from fedsplit.metrics.base import Measurement, Metric
 from fedsplit.numerics.bootstrap import interval
@@ -33,14 +32,14 @@ class Scoreboard:
 
     def measure(self, metric: Metric, guess: Tensor) -> Measurement:
         """guess: (targets, channels, height, width). Raises EngineError where the metric fails."""
-        with _blamed(metric):
+        with blaming(f"metric {metric.name}"):
             return metric.measure(self.truth, guess.to(self.truth.images).clamp(0, 1), self.evaluator)
 
     def score(self, metric: Metric, guess: Tensor) -> Score:
         """The metric with its 95 % interval over images."""
         measurement = self.measure(metric, guess)
         rng = self.seeds("bootstrap", metric.name)
-        with _blamed(metric):
+        with blaming(f"metric {metric.name}"):
             found = interval([measurement.values], _guarded(measurement.statistic), rng, measurement.resamples)
         return Score(
             mean=_finite(found.mean),
@@ -77,7 +76,7 @@ class Scoreboard:
 
     def _mean(self, metric: Metric, guess: Tensor) -> float | None:
         measurement = self.measure(metric, guess)
-        with _blamed(metric):
+        with blaming(f"metric {metric.name}"):
             return _finite(_guarded(measurement.statistic)(measurement.values))
 
 
@@ -114,17 +113,6 @@ def _class_mean(truth: Truth, auxiliary: Auxiliary) -> Tensor:
 def _guarded(statistic: Callable[[Tensor], float]) -> Callable[[Tensor], float]:
     # A statistic of a whole set may raise, or hide that something was not finite.
     return lambda values: statistic(values) if bool(values.isfinite().all()) else math.nan
-
-
-@contextmanager
-def _blamed(metric: Metric) -> Iterator[None]:
-    try:
-        yield
-    except FedsplitError:
-        raise
-    except Exception as error:
-        cause = f"failed ({type(error).__name__}: {error})"
-        raise EngineError(cause, at=f"metric {metric.name}", remedy="mend it or leave it out") from error
 
 
 def _finite(value: float) -> float | None:

@@ -12,7 +12,7 @@ import torch
 
 from fedsplit import document
 from fedsplit.controls import Bench, Judged, judge
-from fedsplit.errors import EngineError, FedsplitError
+from fedsplit.errors import EngineError, blaming
 from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.exposure import Exposure, Observation, expose
 from fedsplit.federation.plan import Plan, state_of
@@ -77,7 +77,7 @@ def run_cell(
     shape = parties.images.pixels.shape
     plan = scenario.plan(cell, (shape[1], shape[2], shape[3]), len(parties.images.class_names))
     with plan.threaded():
-        with _blamed(f"defense {cell.row}"):
+        with blaming(f"defense {cell.row}"):
             plan, start = _warm_started(plan, parties.data.public)
         trained = scenario.engine.train(scenario.protocol, plan, start, parties.data, scenario.recording, checkpoint)
         results = [_fight(scenario, cell, duel, plan, trained, parties, passed) for duel in scenario.duels]
@@ -88,7 +88,7 @@ def _fight(
     scenario: Scenario, cell: Cell, duel: Duel, plan: Plan, trained: Trained, parties: Parties, passed: Passed
 ) -> tuple[Outcome, Exhibit]:
     seeds = plan.seeds.child(duel.attack_name, duel.attack.leak, duel.round)
-    with _blamed(f"defense {cell.row}"):
+    with blaming(f"defense {cell.row}"):
         defended, bare = (
             expose(plan, trained, parties.data, parties.auxiliary, Observation(duel.attack.leak, duel.round, known))
             for known in (True, False)
@@ -120,7 +120,7 @@ def _fight(
         bare=bare.leak.client_queries,
         victim=lambda: _fingerprints(trained, exposed),
     )
-    with _blamed(f"attack {duel.attack_name} on {cell.row}"):
+    with blaming(f"attack {duel.attack_name} on {cell.row}"):
         judged = judge(duel.attack, duel.threat.view(exposed.leak), bench, seeds)
     guess = _scorable(judged, truth)
     outcome = Outcome(
@@ -155,18 +155,6 @@ def writing(folder: Path) -> Iterator[None]:
         remedy = "free some space, or choose another folder with --out"
         at = str(error.filename or folder)
         raise EngineError(f"cannot be written ({error.strerror})", at=at, remedy=remedy) from error
-
-
-@contextmanager
-def _blamed(at: str) -> Iterator[None]:
-    try:
-        yield
-    except FedsplitError:
-        raise
-    except Exception as error:
-        cause = f"failed ({type(error).__name__}: {error})"
-        remedy = "mend it or leave it out; finished cells are not run again"
-        raise EngineError(cause, at=at, remedy=remedy) from error
 
 
 def _scorable(judged: Judged, truth: Truth) -> torch.Tensor:
