@@ -22,7 +22,7 @@ from fedsplit.layers.evaluator import Evaluator
 from fedsplit.metrics.base import Measurement, Metric
 from fedsplit.parties import gather
 from fedsplit.records.images import Holding, Images
-from fedsplit.records.leak import Asset, Leak, tensors_of
+from fedsplit.records.leak import Asset, Leak
 from fedsplit.records.outcome import Outcome, Outcomes
 from fedsplit.records.reconstruction import Reconstruction
 from fedsplit.records.step import ClientStep
@@ -32,6 +32,7 @@ from fedsplit.report.page import write_report
 from fedsplit.seeding import Seeds
 from fedsplit.simulate import simulate
 from tests import tiny
+from tests.records.contents import tensors_of
 
 HERE = "tests.test_simulate"
 

@@ -18,7 +18,7 @@ class MedicalMnist(Filed):
 
     440 are exact copies. Neighbouring slices of one patient are spread over the set and no patient is marked, so they
     are found by looks: below the default distance pairs are slices of one body. A group may be a patient's whole
-    volume; the largest of all has 1,157 slices of one abdomen.
+    volume; the largest of all has 1,156 images.
     The mean grey level alone nearly tells the class, so accuracies are high.
     """
 

@@ -112,20 +112,3 @@ PER_TARGET = ("smashed", "cut_gradients", "labels")
 """Fields of a leak that have one row per target."""
 
 assert {asset.value for asset in Asset} <= {field.name for field in fields(Leak)}
-
-
-def tensors_of(leak: Leak) -> tuple[Tensor, ...]:
-    """Every tensor in the leak, parameters and buffers of its segments included."""
-    found: list[Tensor] = []
-    holders: list[object] = [getattr(leak, field.name) for field in fields(leak)]
-    while holders:
-        holder = holders.pop()
-        if isinstance(holder, Tensor):
-            found.append(holder)
-        elif isinstance(holder, nn.Module):
-            found.extend(holder.state_dict().values())
-        elif isinstance(holder, tuple):
-            holders.extend(holder)
-        elif isinstance(holder, Auxiliary | Pairs | ClientSegment):
-            holders.extend(vars(holder).values())
-    return tuple(found)

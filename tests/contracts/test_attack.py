@@ -9,7 +9,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from fedsplit.attacks.base import ATTACKS, AnyAttack, Attack
 from fedsplit.numerics.fingerprint import fingerprint_of
-from fedsplit.records.leak import tensors_of
 from fedsplit.seeding import Seeds
 from tests.attacks.leaks import (
     COLOUR,
@@ -23,6 +22,7 @@ from tests.attacks.leaks import (
     undefended,
     useless,
 )
+from tests.records.contents import tensors_of
 
 QUICK: dict[str, dict[str, Any]] = {"inverse_network": {"epochs": 4, "batch_size": 16, "learning_rates": (0.003,)}}
 SETTINGS: list[dict[str, Any]] = [{"kind": kind, **QUICK.get(kind, {})} for kind in ATTACKS.shipped]

@@ -22,10 +22,11 @@ from fedsplit.models.lenet import LeNet
 from fedsplit.models.linear import Linear
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
 from fedsplit.records.images import Holding
-from fedsplit.records.leak import Asset, LeakKind, closure, tensors_of
+from fedsplit.records.leak import Asset, LeakKind, closure
 from fedsplit.threats.base import THREATS, AnyThreat, Threat
 from tests.defenses import plugins
 from tests.federation.builders import auxiliary, images, plan_of, train
+from tests.records.contents import tensors_of
 
 NORMALISED: dict[str, Any] = {"model": LeNet(channels=2, batch_norm=True), "cut": "relu1"}
 RECORDING = Recording(training=(1, 2), inference=(1, 2))

@@ -15,8 +15,8 @@ from fedsplit.records.leak import (
     Leak,
     Pairs,
     closure,
-    tensors_of,
 )
+from tests.records.contents import tensors_of
 
 ASSETS = st.frozensets(st.sampled_from(list(Asset)))
 FIELDS = [asset.value for asset in Asset]
