@@ -6,10 +6,8 @@ from torch import Tensor
 
 from fedsplit.layers.evaluator import Evaluator
 from fedsplit.metrics.base import Measurement, Metric
+from fedsplit.numerics.psnr import peak_signal_to_noise_ratio
 from fedsplit.records.truth import Truth
-
-_LEAST_ERROR = 1e-10
-"""The mean squared error of 100 dB; 8-bit grey levels alone make a larger one, about 1e-6."""
 
 
 class Psnr(Metric):
@@ -25,5 +23,4 @@ class Psnr(Metric):
     def measure(self, truth: Truth, guess: Tensor, evaluator: Evaluator | None) -> Measurement:
         """values: (targets,), at most 100 dB."""
         del evaluator
-        error = (guess.double() - truth.images.double()).square().flatten(1).mean(1)
-        return Measurement((-10 * error.clamp(min=_LEAST_ERROR).log10()).cpu())
+        return Measurement(peak_signal_to_noise_ratio(truth.images, guess).cpu())
