@@ -1,0 +1,192 @@
+"""A layer whose output is a sparse code: the non-negative lasso over a convolutional dictionary as an nn.Module.
+
+Teti, Kenyon, Migliori and Moore, "LCANets", ICML 2022; Dibbo, Breuer, Moore and Teti, "Improving robustness to model
+inversion attacks via sparse coding architectures", ECCV 2024.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from fedsplit.numerics.active_set import ActiveSet
+from fedsplit.numerics.dictionary import Dictionary, normalised
+from fedsplit.numerics.sparse import SOLVERS, Lasso, Solution, Solver
+
+GradientKind = Literal["none", "unroll", "implicit"]
+Padding = Literal["same", "valid"]
+
+_LEAST_DEVIATION = 1e-5
+"""Below it an image is constant but for rounding; images have a scale of about one."""
+
+
+class SparseCodingLayer(nn.Module):
+    """(n, channels, height, width) -> codes (n, features, height', width'), of least 1/2 |x - D a|^2 + lambda |a|_1.
+
+    x is the image, standardised where asked for. The objective is minimised for every sample by itself, so what a
+    sample's codes are does not depend on its batch, but for the solver's tolerance.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        features: int,
+        kernel_size: int = 5,
+        stride: int = 1,
+        lambda_: float = 0.5,
+        solver: str | Solver = "fista",
+        *,
+        standardise: bool = True,
+        padding: Padding = "same",
+        nonnegative: bool = True,
+        gradient: GradientKind = "none",
+        trainable: bool = False,
+    ) -> None:
+        """lambda_: on the scale of x. solver: one of `SOLVERS` or an own one. standardise: each sample to zero mean and
+        unit (unbiased) deviation over channels and pixels, which takes two numbers away from it. padding: same needs an
+        odd kernel. gradient: what reaches the layers before, and the dictionary where it is trainable; none; through
+        every iteration of the solver; or from the optimality conditions of the codes, in memory that does not grow
+        with the iterations. trainable: whether an optimiser moves the dictionary.
+
+        Initial weights come from torch's global generator. Raises ValueError for sizes that cannot be.
+        """
+        super().__init__()
+        if padding == "same" and kernel_size % 2 == 0:
+            raise ValueError(f"padding same needs an odd kernel, not {kernel_size}")
+        if lambda_ <= 0:
+            raise ValueError(f"lambda must be positive, not {lambda_}")
+        self.stride = stride
+        self.padding = kernel_size // 2 if padding == "same" else 0
+        self.lambda_ = lambda_
+        self.solver: Solver = SOLVERS[solver] if isinstance(solver, str) else solver
+        self.standardise = standardise
+        self.nonnegative = nonnegative
+        self.gradient: GradientKind = gradient
+        weights = nn.init.trunc_normal_(torch.empty(features, channels, kernel_size, kernel_size))
+        self.dictionary: Tensor
+        if trainable:
+            self.dictionary = nn.Parameter(normalised(weights))
+        else:
+            self.register_buffer("dictionary", normalised(weights))
+        self._bounded: tuple[int, int, float] = (0, 0, 0.0)
+
+    @property
+    def atoms(self) -> Tensor:
+        """(features, channels, kernel, kernel): the dictionary, every atom of unit norm over its channels and pixels.
+
+        They are normalised where they are used, so that any weights are a valid dictionary: those of an optimiser's
+        step, and those that a federation averaged.
+        """
+        return normalised(self.dictionary)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Runs in float32 (or wider) under autocast too: a solver's small steps are lost in 8 bits of mantissa."""
+        if images.is_meta:  # No values to iterate on; the drive has the shape of the codes.
+            return self.lasso(images).dictionary.correlate(images)
+        with torch.autocast(images.device.type, enabled=False):
+            lasso = self.lasso(images if images.dtype == torch.float64 else images.float())
+            if self.gradient == "none" or not torch.is_grad_enabled():
+                return self.solver.solve(lasso).codes
+            if self.gradient == "unroll":
+                return self.solver.unrolled(lasso)
+            codes: Tensor = _ImplicitCodes.apply(lasso.images, lasso.dictionary.atoms, _Problem(lasso, self.solver))
+            return codes
+
+    def lasso(self, images: Tensor) -> Lasso:
+        """The problem that images, as they come, pose to this layer."""
+        dictionary = Dictionary(self.atoms, (images.shape[-2], images.shape[-1]), self.stride, self.padding)
+        bound = 0.0 if images.is_meta else self._bound(dictionary)
+        return Lasso(self.standardised(images), dictionary, self.lambda_, self.nonnegative, bound)
+
+    def standardised(self, images: Tensor) -> Tensor:
+        """What is coded: images, or each with zero mean and unit deviation; a constant image becomes zero."""
+        if not self.standardise:
+            return images
+        centred = images - images.mean(dim=(1, 2, 3), keepdim=True)
+        variance = centred.square().sum(dim=(1, 2, 3), keepdim=True) / max(1, centred[0].numel() - 1)
+        return centred / variance.clamp(min=_LEAST_DEVIATION**2).sqrt()
+
+    def solve(self, images: Tensor, start: Tensor | None = None) -> Solution:
+        """Codes with each sample's relative duality gap, without a graph; start: a first guess at the codes."""
+        return self.solver.solve(self.lasso(images), start)
+
+    def reconstruct(self, codes: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """D codes, on the scale of `standardised`. size: (height, width) of the images, where the stride leaves a
+        choice."""
+        return Dictionary(self.atoms, size or self._size(codes), self.stride, self.padding).synthesise(codes)
+
+    def objective(self, images: Tensor, codes: Tensor) -> Tensor:
+        """(n,): 1/2 |x - D a|^2 + lambda |a|_1."""
+        return self.lasso(images).objective(codes)
+
+    @torch.no_grad()
+    def hebbian_step(self, images: Tensor, codes: Tensor, rate: float) -> None:
+        """Moves every atom towards what its codes left unexplained: rate / (N + 1) times the sum of code x error patch,
+        with N the number of its non-zero codes in the batch."""
+        lasso = self.lasso(images)
+        error = lasso.images - lasso.dictionary.synthesise(codes)
+        with torch.enable_grad():
+            atoms = lasso.dictionary.atoms.detach().requires_grad_()
+            moved = Dictionary(atoms, lasso.dictionary.size, self.stride, self.padding)
+            (patches,) = torch.autograd.grad((moved.synthesise(codes) * error).sum(), atoms)
+        active = (codes != 0).sum(dim=(0, 2, 3))[:, None, None, None]
+        self.dictionary.copy_(normalised(lasso.dictionary.atoms + rate / (active + 1) * patches))
+
+    def extra_repr(self) -> str:
+        """For printing."""
+        features, channels, kernel, _ = self.dictionary.shape
+        return f"{channels}, {features}, kernel_size={kernel}, stride={self.stride}, lambda_={self.lambda_}"
+
+    def _size(self, codes: Tensor) -> tuple[int, int]:
+        kernel = self.dictionary.shape[-1]
+        height, width = ((side - 1) * self.stride + kernel - 2 * self.padding for side in codes.shape[2:])
+        # A padded layer of stride s has codes for images of s times as many pixels.
+        return (height + self.stride - 1, width + self.stride - 1) if self.padding else (height, width)
+
+    def _bound(self, dictionary: Dictionary) -> float:
+        # The spectrum is asked for anew only when the weights have changed.
+        key = (self.dictionary.data_ptr(), self.dictionary._version)
+        if self._bounded[:2] != key:
+            self._bounded = (*key, dictionary.bound())
+        return self._bounded[2]
+
+
+@dataclass(frozen=True)
+class _Problem:
+    lasso: Lasso
+    solver: Solver
+
+
+class _ImplicitCodes(torch.autograd.Function):
+    """The codes as a function of images and atoms, differentiated at the solution.
+
+    On its active set S the solution is smooth: D_S'(D a - x) = -lambda sign(a). A step dx, dD thus moves it by
+    (D_S'D_S)^-1 (dD'(x - D a) + D_S'(dx - dD a)), whatever iterations led there.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, images: Tensor, atoms: Tensor, problem: _Problem) -> Tensor:
+        codes = problem.solver.solve(problem.lasso).codes
+        ctx.save_for_backward(images, atoms, codes)
+        ctx.lasso = problem.lasso  # pyright: ignore[reportAttributeAccessIssue]
+        return codes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        images, atoms, codes = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+        lasso: Lasso = ctx.lasso  # pyright: ignore[reportAttributeAccessIssue]
+        dictionary = lasso.dictionary
+        direction = ActiveSet(dictionary, codes != 0).solve(grad_outputs[0])
+        image_gradient = dictionary.synthesise(direction)
+        if not ctx.needs_input_grad[1]:  # pyright: ignore[reportAttributeAccessIssue]
+            return image_gradient, None, None
+        residual = images - dictionary.synthesise(codes)
+        with torch.enable_grad():
+            own = atoms.detach().requires_grad_()
+            moved = Dictionary(own, dictionary.size, dictionary.stride, dictionary.padding)
+            value = (moved.synthesise(direction) * residual).sum() - (moved.synthesise(codes) * image_gradient).sum()
+            (atom_gradient,) = torch.autograd.grad(value, own)
+        return image_gradient, atom_gradient, None

@@ -1,0 +1,75 @@
+"""Linear equations on the active atoms of sparse codes, solved by conjugate gradients with convolutions.
+
+Hestenes and Stiefel, "Methods of conjugate gradients for solving linear systems", 1952; one system per sample.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedsplit.numerics.dictionary import Dictionary
+
+
+@dataclass(frozen=True)
+class ActiveSet:
+    """D_S, the columns of a dictionary where `active` is true. active: (n, features, height, width)."""
+
+    dictionary: Dictionary
+    active: Tensor
+    tolerance: float | None = None
+    """Of the residual's norm, relative to the right-hand side's; by default 1e-3 in float32 and 1e-12 in float64."""
+    iterations: int = 200
+    """At most this many. Where more atoms are active than there are pixels, the equations have many solutions or none,
+    and the iterations stop at what they have found."""
+
+    @torch.no_grad()
+    def solve(self, right: Tensor) -> Tensor:
+        """The v on the active set with D_S'D_S v = right there: (n, features, height, width) -> the same."""
+        dictionary = self.dictionary.in_phases()
+        mask = dictionary.split(self.active.to(right))
+        right = dictionary.split(right) * mask
+        tolerance = self.tolerance or (1e-12 if right.dtype == torch.float64 else 1e-3)
+
+        def product(codes: Tensor) -> Tensor:
+            return dictionary.correlate(dictionary.synthesise(codes)).mul_(mask)
+
+        return dictionary.join(conjugate_gradients(product, right, tolerance, self.iterations))
+
+
+def conjugate_gradients(
+    product: Callable[[Tensor], Tensor], right: Tensor, tolerance: float, iterations: int, start: Tensor | None = None
+) -> Tensor:
+    """The v with product(v) = right, for a symmetric positive semi-definite product of each sample by itself.
+
+    right: (n, ...). Stops when every residual is below `tolerance` times its right-hand side, or where a direction has
+    no curvature left. A sample that is done moves no further.
+    """
+    solution = torch.zeros_like(right) if start is None else start.clone()
+    residual = right.clone() if start is None else right - product(start)
+    direction = residual.clone()
+    power = _squares(residual)
+    goal = tolerance**2 * _squares(right)
+    for _ in range(iterations):
+        if bool((power <= goal).all()):
+            break
+        image = product(direction)
+        curvature = (direction * image).flatten(1).sum(1)
+        live = (power > goal) & (curvature > torch.finfo(power.dtype).eps * _squares(direction))
+        step = torch.where(live, power / curvature, 0)
+        solution += _each(step, right) * direction
+        residual -= _each(step, right) * image
+        before, power = power, _squares(residual)
+        direction = residual + _each(torch.where(live, power / before, 0), right) * direction
+        if not bool(live.any()):
+            break
+    return solution
+
+
+def _squares(tensor: Tensor) -> Tensor:
+    return tensor.square().flatten(1).sum(1)
+
+
+def _each(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(-1, *(1,) * (like.dim() - 1))
