@@ -11,6 +11,7 @@ from fedsplit.errors import blaming
 from fedsplit.layers.evaluator import Evaluator
 from fedsplit.metrics.base import Measurement, Metric
 from fedsplit.numerics.bootstrap import interval
+from fedsplit.numerics.principal import principal_components
 from fedsplit.records.exhibit import Exhibit
 from fedsplit.records.leak import Auxiliary
 from fedsplit.records.outcome import Score
@@ -19,6 +20,9 @@ from fedsplit.seeding import Seeds
 
 MEAN_IMAGE = "mean_image"
 """The anchor to beat: it takes no leak at all."""
+
+_MAPPED = 30
+"""Principal components in an exhibit: two are drawn, and neighbours in so many are neighbours in all, near enough."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,11 @@ class Scoreboard:
         """All metrics by name, without intervals."""
         return {metric.name: self._mean(metric, guess) for metric in self.metrics}
 
-    def exhibit(self, headline: Metric, guess: Tensor, auxiliary: Auxiliary) -> Exhibit:
-        """The targets that leak most, in the middle, and least, by the headline."""
+    def exhibit(self, headline: Metric, guess: Tensor, auxiliary: Auxiliary, smashed: Tensor) -> Exhibit:
+        """The targets that leak most, in the middle, and least, by the headline; a map of what was released of all.
+
+        smashed: (targets, *cut shape).
+        """
         measured = {metric.name: self.measure(metric, guess) for metric in self.metrics}
         sign = -1 if headline.more_leaks == "higher" else 1
         order = (sign * measured[headline.name].values).argsort(stable=True)
@@ -72,6 +79,8 @@ class Scoreboard:
             private=self.truth.images[picks].float(),
             anchor=mean_image(self.truth, auxiliary)[picks].float(),
             reconstruction=guess[picks.to(guess.device)].cpu().clamp(0, 1).float(),
+            map=principal_components(smashed.detach().cpu().flatten(1), _MAPPED).float(),
+            labels=self.truth.labels,
         )
 
     def _mean(self, metric: Metric, guess: Tensor) -> float | None:

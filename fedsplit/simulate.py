@@ -142,8 +142,11 @@ def _fight(
         bytes_per_step=_bytes_per_step(trained),
         seconds=judged.seconds,
         settings=judged.reconstruction.evidence.settings,
+        activity=trained.evaluation.activity,
+        training_seconds=trained.standing.seconds,
     )
-    return outcome, board.exhibit(headline, guess, parties.auxiliary)
+    assert exposed.leak.smashed is not None, "the whole leak holds the smashed data"
+    return outcome, board.exhibit(headline, guess, parties.auxiliary, exposed.leak.smashed)
 
 
 @contextmanager
@@ -214,6 +217,7 @@ def _note(scenario: Scenario, images: Images) -> DataNote:
         images=len(images),
         duplicates=images.duplicates,
         grouped=int(sizes[sizes > 1].sum()),
+        classes=images.class_names,
     )
 
 

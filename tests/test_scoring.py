@@ -1,10 +1,12 @@
 import math
 from typing import ClassVar, Literal
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.decomposition import PCA
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -123,7 +125,7 @@ def test_images_are_clamped_for_every_metric_and_left_alone_otherwise(shift: flo
     kept = guess.clone()
     bench = board(truth, Brightness(), Mse())
     assert bench.means(guess) == bench.means(guess.clamp(0, 1)) == bench.means(guess.double())
-    shown = bench.exhibit(Mse(), guess, auxiliary).reconstruction
+    shown = bench.exhibit(Mse(), guess, auxiliary, guess).reconstruction
     assert float(shown.min()) >= 0 and float(shown.max()) <= 1
     assert torch.equal(guess, kept)
 
@@ -165,7 +167,7 @@ def test_a_metric_or_a_statistic_that_fails_is_named_in_one_line() -> None:
 def test_the_pictures_are_the_best_the_median_and_the_worst(targets: int, headline: Metric) -> None:
     truth, auxiliary = made(targets)
     guess = images(targets, "guess") * 1.5
-    exhibit = board(truth).exhibit(headline, guess, auxiliary)
+    exhibit = board(truth).exhibit(headline, guess, auxiliary, guess)
     values = dict(exhibit.values)[headline.name]
     leaks = (values if headline.more_leaks == "higher" else -values).tolist()
     best, middle, worst = exhibit.picks
@@ -182,6 +184,17 @@ def test_the_pictures_are_the_best_the_median_and_the_worst(targets: int, headli
     assert torch.equal(exhibit.nearest, nearest(truth, auxiliary)[0])
 
 
+def test_the_map_is_of_what_was_released_and_has_the_true_class_of_every_target() -> None:
+    truth, auxiliary = made()
+    smashed = images(9, "smashed").double()
+    exhibit = board(truth).exhibit(Mse(), truth.images, auxiliary, smashed)
+    assert exhibit.labels.tolist() == truth.labels.tolist()
+    expected = PCA(8, svd_solver="full").fit_transform(smashed.flatten(1).numpy())
+    assert exhibit.map.shape == (9, 30)
+    assert np.allclose(exhibit.map[:, :8].abs(), abs(expected), atol=1e-5)
+    assert not exhibit.map[:, 8:].any(), "nine images span eight directions"
+
+
 def test_ties_are_picked_in_the_order_of_targets() -> None:
     truth, auxiliary = made()
-    assert board(truth).exhibit(Mse(), truth.images, auxiliary).picks == (0, 4, 8)
+    assert board(truth).exhibit(Mse(), truth.images, auxiliary, truth.images).picks == (0, 4, 8)

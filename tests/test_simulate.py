@@ -118,7 +118,7 @@ def run(root: Path, *assignments: str) -> tuple[Outcomes, list[str]]:
 
 def numbers(outcomes: Outcomes) -> list[dict[str, Any]]:
     """All that is told of the outcomes but how long it took."""
-    return [outcome.model_dump(exclude={"seconds"}) for outcome in outcomes.outcomes]
+    return [outcome.model_dump(exclude={"seconds", "training_seconds"}) for outcome in outcomes.outcomes]
 
 
 def standing(root: Path, cell: str) -> bytes:
@@ -198,6 +198,10 @@ def test_outcomes_have_the_least_content_that_others_rely_on(written: tuple[Path
         assert all(control.keys() == {"ok", "detail"} for control in outcome["controls"].values())
         assert 0 <= outcome["utility"]["accuracy"] <= 1 and outcome["seconds"] > 0
         assert outcome["bytes_per_step"].keys() == {"up", "down"}
+        assert outcome["training_seconds"] > 0
+        assert all(0 < block["share"] <= 1 and block["per_pixel"] > 0 for block in outcome["activity"].values())
+    assert [list(outcome["activity"]) for outcome in content["outcomes"]] == [["rows"], ["rows", "rows_factor"]]
+    assert content["data"]["classes"][0] == "phantom 0"
     undefended, defended = (outcome["bytes_per_step"] for outcome in content["outcomes"])
     # 60 rows at each client are batches of 16, 16, 16, 12. 8 rows of 8 values, or a rank of 4; a label has 8 bytes.
     assert undefended == {"up": 15 * (4 * 8 * 8 + 8), "down": 15 * 4 * 8 * 8}

@@ -66,8 +66,8 @@ class Flower(Engine):
             raise
         shutil.rmtree(folder, ignore_errors=True)
         found = checkpoint.load()
-        assert found is not None, "a finished training has a checkpoint"
-        return Trained(*found, done.accuracy, done.seconds)
+        assert found is not None and done.evaluation is not None, "a finished training has a checkpoint and a worth"
+        return Trained(*found, done.evaluation)
 
     def _check(self, plan: Plan) -> None:
         if importlib.util.find_spec("flwr") is None or importlib.util.find_spec("ray") is None:

@@ -18,6 +18,8 @@ from fedsplit.federation.trained import Standing
 from fedsplit.records.exchange import Exchange
 
 _META = "fedsplit"
+_FORMAT = 2
+"""Of a standing. One that an earlier version wrote, without its seconds, is not gone on from."""
 
 
 class Checkpoint:
@@ -41,11 +43,13 @@ class Checkpoint:
             _put(tensors, f"memory/{client}/client", own)
             _put(tensors, f"memory/{client}/server", copy)
         meta = {
+            "format": _FORMAT,
             "fingerprint": self.fingerprint,
             "round": standing.round,
             "losses": standing.losses,
             "bytes": standing.bytes,
             "steps": standing.steps,
+            "seconds": standing.seconds,
             "clients": sorted(standing.memories),
         }
         _write(self._standing, tensors, json.dumps(meta))
@@ -55,7 +59,7 @@ class Checkpoint:
         if not self._standing.exists():
             return None
         tensors, meta = _read(self._standing)
-        if meta["fingerprint"] != self.fingerprint:
+        if (meta.get("format"), meta["fingerprint"]) != (_FORMAT, self.fingerprint):
             return None
         memories = {
             client: (_take(tensors, f"memory/{client}/client"), _take(tensors, f"memory/{client}/server"))
@@ -69,6 +73,7 @@ class Checkpoint:
             tuple(meta["losses"]),
             (meta["bytes"][0], meta["bytes"][1]),
             meta["steps"],
+            meta["seconds"],
         )
         pages = (self._load_page(path) for path in sorted(self._pages.glob("round-*.safetensors")))
         return standing, Ledger(tuple(page for page in pages if page is not None and page.round <= standing.round))

@@ -1,26 +1,47 @@
-"""What the deployed, defended model is worth."""
+"""What the deployed, defended model is worth, and how sparse what its client segment computes is."""
+
+from collections import Counter
 
 import torch
 
+from fedsplit.component import Settings
 from fedsplit.federation.plan import Plan, State
 from fedsplit.records.images import Images
+from fedsplit.records.outcome import Activity
 
 _AT_ONCE = 512
 
 
+class Evaluation(Settings):
+    """One pass over the test images, the defense acting as at inference."""
+
+    accuracy: float
+    """Share of test images whose largest logit is their label."""
+    activity: dict[str, Activity]
+    """By block of the client segment, in order, before the defense's release."""
+
+
 @torch.no_grad()
-def accuracy(plan: Plan, client: State, server: State, test: Images) -> float:
-    """Share of test images whose largest logit is their label, the defense acting as at inference."""
+def evaluate(plan: Plan, client: State, server: State, test: Images) -> Evaluation:
+    """Accuracy and activity of the deployed segments."""
     segments = plan.segments()
     plan.prepare(segments.client, client, training=False)
     plan.prepare(segments.server, server, training=False)
     rng = plan.seeds("evaluation")
     right = 0
+    active: Counter[str] = Counter()
+    values: Counter[str] = Counter()
     for start in range(0, len(test), _AT_ONCE):
-        images = test.pixels[start : start + _AT_ONCE].to(plan.device, plan.dtype)
-        smashed = segments.client(images)
+        smashed = test.pixels[start : start + _AT_ONCE].to(plan.device, plan.dtype)
+        # Block by block: all features at once may be many times larger than the largest of them.
+        for name, block in segments.client.blocks():
+            smashed = block(smashed)
+            active[name] += int(smashed.count_nonzero())
+            values[name] += smashed.numel()
         for member in plan.defense.releasing("inference"):
             smashed = member.release(smashed, rng)
         answers = segments.server(smashed).argmax(dim=1).cpu()
         right += int((answers == test.labels[start : start + _AT_ONCE]).sum())
-    return right / len(test)
+    pixels = test.pixels.numel()
+    activity = {name: Activity(share=active[name] / values[name], per_pixel=active[name] / pixels) for name in values}
+    return Evaluation(accuracy=right / len(test), activity=activity)

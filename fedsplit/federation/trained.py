@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from fedsplit.federation.evaluation import Evaluation
 from fedsplit.federation.ledger import Ledger
 from fedsplit.federation.plan import State
 
@@ -19,6 +20,8 @@ class Standing:
     bytes: tuple[int, int] = (0, 0)
     """(up, down) so far."""
     steps: int = 0
+    seconds: float = field(default=0.0, compare=False)
+    """Wall time of the rounds so far: no part of what was computed."""
 
 
 @dataclass(frozen=True)
@@ -27,5 +30,9 @@ class Trained:
 
     standing: Standing
     ledger: Ledger
-    accuracy: float
-    seconds: float
+    evaluation: Evaluation
+
+    @property
+    def accuracy(self) -> float:
+        """Share of test images that the deployed, defended model gets right."""
+        return self.evaluation.accuracy

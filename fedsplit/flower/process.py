@@ -90,7 +90,7 @@ def _answer(job: Job, output: Output, run: Runner) -> Event:
         return Event(kind="failed", text=str(error))
     except Exception:
         return Event(kind="crashed", text=traceback.format_exc())
-    return Event(kind="done", accuracy=trained.accuracy, seconds=trained.seconds)
+    return Event(kind="done", evaluation=trained.evaluation)
 
 
 def _stopped(error: BaseException) -> EngineError:

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, PositiveInt
 
 from fedsplit.component import Settings
+from fedsplit.federation.evaluation import Evaluation
 
 
 class Simulation(Settings):
@@ -27,5 +28,5 @@ class Event(Settings):
     """started: the loop's description. failed: the error's line. crashed: the traceback."""
     total: int = 0
     """started: the loop's steps."""
-    accuracy: float = 0.0
-    seconds: float = 0.0
+    evaluation: Evaluation | None = None
+    """done: what the trained model is worth."""

@@ -2,13 +2,14 @@
 
 import time
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import PositiveInt
 
 from fedsplit.component import Component, Family
 from fedsplit.federation.checkpoint import Checkpoint
-from fedsplit.federation.evaluation import accuracy
+from fedsplit.federation.evaluation import evaluate
 from fedsplit.federation.ledger import Ledger, Page, Recording
 from fedsplit.federation.plan import Plan, State
 from fedsplit.federation.roles import Cohort, Task, Update
@@ -45,19 +46,18 @@ class Protocol(Component):
         self, plan: Plan, cohort: Cohort, start: Standing, recording: Recording, test: Images, checkpoint: Checkpoint
     ) -> Trained:
         """All rounds, from the last checkpoint on; each round is on disk before the next one begins."""
-        began = time.perf_counter()
         found = checkpoint.load()
         standing, ledger = found if found is not None else (start, Ledger(()))
         remaining = range(standing.round + 1, self.rounds + 1)
         for number in track(remaining, "training", len(remaining)):
-            broadcast = standing.client
-            standing, updates = self.round(plan, cohort, standing)
-            page = _page(number, broadcast, standing, updates) if recording.keeps(number) else None
+            before, began = standing, time.perf_counter()
+            after, updates = self.round(plan, cohort, before)
+            standing = replace(after, seconds=before.seconds + time.perf_counter() - began)
+            page = _page(number, before.client, standing, updates) if recording.keeps(number) else None
             if page is not None:
                 ledger = Ledger((*ledger.pages, page))
             checkpoint.save(standing, page)
-        worth = accuracy(plan, standing.client, standing.server, test)
-        return Trained(standing, ledger, worth, time.perf_counter() - began)
+        return Trained(standing, ledger, evaluate(plan, standing.client, standing.server, test))
 
 
 def _page(number: int, broadcast: State, standing: Standing, updates: tuple[Update, ...]) -> Page:

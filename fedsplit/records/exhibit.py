@@ -13,6 +13,8 @@ class Exhibit:
     picks: positions of the targets whose headline score leaks most, is the median, and leaks least.
     private, anchor, reconstruction: (3, channels, height, width), the picked private images, the mean auxiliary image
     thrice, and the attack's guesses.
+    map: (targets, components) principal components of the smashed data as released, the largest first.
+    labels: (targets,) true classes.
     """
 
     values: tuple[tuple[str, Tensor], ...]
@@ -21,3 +23,5 @@ class Exhibit:
     private: Tensor
     anchor: Tensor
     reconstruction: Tensor
+    map: Tensor
+    labels: Tensor

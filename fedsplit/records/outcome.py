@@ -37,6 +37,15 @@ class Utility(_Record):
     accuracy: float
 
 
+class Activity(_Record):
+    """How much of what one block of the deployed client segment puts out is not exactly zero, over the test images."""
+
+    share: float
+    """Active values among all values of the block's output, in [0, 1]."""
+    per_pixel: float
+    """Active values per value of the image (channels x height x width): below 1 there are fewer than pixels."""
+
+
 class BytesPerStep(_Record):
     """Mean size of one crossing: smashed data and labels up, cut gradient down, in bytes."""
 
@@ -66,8 +75,13 @@ class Outcome(_Record):
     utility: Utility
     bytes_per_step: BytesPerStep
     seconds: float
+    """Wall time of the attack and its controls."""
     settings: str = ""
     """What the attacker chose by its own validation images."""
+    activity: dict[str, Activity] = {}
+    """By block of the deployed client segment, in order; empty in files of earlier versions."""
+    training_seconds: float | None = None
+    """Wall time of training the victim, over all rounds; None in files of earlier versions."""
 
 
 class DataNote(_Record):
@@ -82,6 +96,8 @@ class DataNote(_Record):
     """Exact copies that were dropped."""
     grouped: int = 0
     """Rows that share a group with another row, kept together in one role."""
+    classes: tuple[str, ...] = ()
+    """Their names, by label; empty in files of earlier versions."""
 
 
 class Outcomes(_Record):

@@ -25,6 +25,10 @@ STRIP = 0.26
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+MOST_CLASSES = len(_COLOURS) * 3
+"""That can be told apart by colour and marker in a cloud of points."""
+
 _STYLE: dict[RcKeyType, str | int | float] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -66,6 +70,11 @@ def looks(defenses: Sequence[str], undefended: str) -> dict[str, Look]:
         for index, defense in enumerate(others)
     }
     return {undefended: Look(INK, "o"), **found}
+
+
+def class_looks(count: int) -> tuple[Look, ...]:
+    """How each class is drawn: seven colours, then the same ones with other markers; at most MOST_CLASSES."""
+    return tuple(Look(_COLOURS[index % len(_COLOURS)], _MARKERS[index // len(_COLOURS)]) for index in range(count))
 
 
 def canvas(width: float, height: float) -> Figure:

@@ -23,6 +23,8 @@ def packed(exhibits: Sequence[Exhibit]) -> bytes:
         tensors[f"{index}.private"] = exhibit.private
         tensors[f"{index}.anchor"] = exhibit.anchor
         tensors[f"{index}.reconstruction"] = exhibit.reconstruction
+        tensors[f"{index}.map"] = exhibit.map
+        tensors[f"{index}.labels"] = exhibit.labels
         for position, (_, values) in enumerate(exhibit.values):
             tensors[f"{index}.values.{position}"] = values
     names = [[name for name, _ in exhibit.values] for exhibit in exhibits]
@@ -51,4 +53,6 @@ def _exhibit(index: int, metrics: list[str], tensors: dict[str, Tensor]) -> Exhi
         private=tensors[f"{index}.private"],
         anchor=tensors[f"{index}.anchor"],
         reconstruction=tensors[f"{index}.reconstruction"],
+        map=tensors[f"{index}.map"],
+        labels=tensors[f"{index}.labels"],
     )

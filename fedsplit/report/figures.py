@@ -1,7 +1,6 @@
 """The plots: what privacy costs, who is exposed, and when. Each takes the rows of one threat."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from matplotlib.artist import Artist
@@ -9,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fedsplit.report import wording
-from fedsplit.report.canvas import FAINT, INK, SOFT, Look, canvas, looks, note
+from fedsplit.report.canvas import FAINT, INK, SOFT, canvas, looks, note
 from fedsplit.report.estimate import Estimate
 from fedsplit.report.labels import Label, place
+from fedsplit.report.ranked import Ranked, anchor_lines, headline, ranked, rightward, upward, whiskers
 from fedsplit.report.rows import MEAN_IMAGE, UNDEFENDED, Row, Summary
 
 _BINS = 6
@@ -20,31 +19,21 @@ _TARGETS_PER_BIN = 8
 _PANELS_ACROSS = 3
 
 
-@dataclass(frozen=True)
-class _Ranked:
-    """The worst valid attack of one defense, its headline score, and how the defense is drawn."""
-
-    row: Row
-    found: Estimate
-    mean: float
-    look: Look
-
-
 def privacy_utility(summary: Summary, threat: str) -> Figure | None:
     """Accuracy against the headline of each defense's worst attack; None where no attack is valid. Right leaks more."""
-    ranked = _ranked(summary, threat)
-    if not ranked:
+    worst = ranked(summary, threat)
+    if not worst:
         return None
     figure = canvas(7.6, 4.9)
     axes = figure.add_subplot()
     drawn: list[Artist] = []
-    for one in ranked:
+    for one in worst:
         spread = one.row.utility
         accuracy = 100 * (spread.mean or 0.0)
         bars = axes.errorbar(
             one.mean,
             accuracy,
-            xerr=_whiskers(one.found),
+            xerr=whiskers(one.found),
             yerr=None if spread.deviation is None else 100 * spread.deviation,
             fmt=one.look.marker,
             color=one.look.colour,
@@ -53,10 +42,10 @@ def privacy_utility(summary: Summary, threat: str) -> Figure | None:
             zorder=3,
         )
         drawn.extend(bars.lines[2])
-    _privacy_axes(axes, summary, ranked[0].found)
+    _privacy_axes(axes, summary, worst[0].found)
     note(figure, summary.data.notice)
-    drawn.extend(_anchor_lines(axes, ranked[0].row, upright=True))
-    labels = [Label(one.row.defense, one.mean, 100 * (one.row.utility.mean or 0.0), one.look.colour) for one in ranked]
+    drawn.extend(anchor_lines(axes, worst[0].row, upright=True))
+    labels = [Label(one.row.defense, one.mean, 100 * (one.row.utility.mean or 0.0), one.look.colour) for one in worst]
     place(axes, labels, drawn)
     return figure
 
@@ -66,26 +55,26 @@ def leak_by_distance(summary: Summary, threat: str) -> Figure | None:
 
     A line joins the medians of bins with equally many images; grey is the undefended row. None without such scores.
     """
-    ranked = [one for one in _ranked(summary, threat) if _per_image(one.row) is not None]
-    if not ranked:
+    worst = [one for one in ranked(summary, threat) if _per_image(one.row) is not None]
+    if not worst:
         return None
-    across = min(len(ranked), _PANELS_ACROSS)
-    down = -(-len(ranked) // across)
+    across = min(len(worst), _PANELS_ACROSS)
+    down = -(-len(worst) // across)
     figure = canvas(max(2.9 * across, 4.4), 2.3 * down + 0.8)
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
-    undefended = next((_per_image(one.row) for one in ranked if one.row.undefended), None)
-    for axes, one in zip(panels, ranked, strict=False):
+    undefended = next((_per_image(one.row) for one in worst if one.row.undefended), None)
+    for axes, one in zip(panels, worst, strict=False):
         _distance_panel(axes, one, undefended)
     for axes in panels[:2]:
         axes.legend(loc="lower left", fontsize=8, handlelength=1.8)
-    for axes in panels[len(ranked) :]:
+    for axes in panels[len(worst) :]:
         axes.set_visible(False)
-    for axes in panels[: len(ranked)][-across:]:
+    for axes in panels[: len(worst)][-across:]:
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("distance to nearest auxiliary image", fontsize=9)
-    if ranked[0].found.sign < 0:
+    if worst[0].found.sign < 0:
         panels[0].invert_yaxis()
-    figure.supylabel(_upward(summary, ranked[0].found), fontsize=10)
+    figure.supylabel(upward(summary.headline, worst[0].found), fontsize=10)
     note(figure, summary.data.notice)
     return figure
 
@@ -102,85 +91,32 @@ def leak_by_round(summary: Summary, threat: str) -> Figure | None:
     found: Estimate | None = None
     for defense in summary.defenses(threat):
         worst = _worst_by_round([row for row in rows if row.defense == defense])
-        points = [(row.round, one) for row in worst if (one := _headline(row))]
+        points = [(row.round, one) for row in worst if (one := headline(row))]
         if not points:
             continue
         look, found = styles[defense], points[0][1]
-        whiskers = torch.tensor([_whiskers(one) for _, one in points]).squeeze(-1).T.numpy()
+        lengths = torch.tensor([whiskers(one) for _, one in points]).squeeze(-1).T.numpy()
         rounds, means = [number for number, _ in points], [one.mean or 0.0 for _, one in points]
-        axes.errorbar(rounds, means, yerr=whiskers, color=look.colour, marker=look.marker, linewidth=1.6, markersize=6)
+        axes.errorbar(rounds, means, yerr=lengths, color=look.colour, marker=look.marker, linewidth=1.6, markersize=6)
         ends.append(Label(defense, rounds[-1], means[-1], look.colour))
     assert found is not None
     axes.set_xlabel("round of training")
-    axes.set_ylabel(_upward(summary, found))
+    axes.set_ylabel(upward(summary.headline, found))
     axes.set_xticks(sorted({row.round for row in rows}))
     axes.margins(x=0.12)
     if found.sign < 0:
         axes.invert_yaxis()
     note(figure, summary.data.notice)
-    place(axes, ends, _anchor_lines(axes, rows[0], upright=False))
+    place(axes, ends, anchor_lines(axes, rows[0], upright=False))
     return figure
 
 
-def _ranked(summary: Summary, threat: str) -> list[_Ranked]:
-    styles = looks(summary.defenses(threat), UNDEFENDED)
-    worst = [row for defense in summary.defenses(threat) if (row := summary.worst(threat, defense))]
-    return [
-        _Ranked(row, found, found.mean, styles[row.defense])
-        for row in worst
-        if (found := _headline(row)) and found.mean is not None
-    ]
-
-
-def _headline(row: Row) -> Estimate | None:
-    reading = row.reading(row.headline)
-    return reading.estimate if reading else None
-
-
-def _whiskers(found: Estimate) -> list[list[float]]:
-    """Lengths below and above the mean; none where there is no interval."""
-    if found.mean is None or found.low is None or found.high is None:
-        return [[0.0], [0.0]]
-    return [[max(found.mean - found.low, 0.0)], [max(found.high - found.mean, 0.0)]]
-
-
-def _upward(summary: Summary, found: Estimate) -> str:
-    return f"{wording.metric_label(summary.headline, found)} (up leaks more \u2192)"
-
-
 def _privacy_axes(axes: Axes, summary: Summary, found: Estimate) -> None:
-    axes.set_xlabel(f"{wording.metric_label(summary.headline, found)}, worst attack (right leaks more \u2192)")
+    axes.set_xlabel(rightward(summary.headline, found))
     axes.set_ylabel("accuracy on test images, %")
     axes.margins(x=0.14, y=0.16)
     if found.sign < 0:
         axes.invert_xaxis()
-
-
-def _anchor_lines(axes: Axes, row: Row, *, upright: bool) -> list[Artist]:
-    """A thin line per anchor with its name on it; the mean image, the one to beat, is drawn firmly."""
-    reading = row.reading(row.headline)
-    drawn: list[Artist] = []
-    for anchor in reading.anchors if reading else ():
-        if anchor.score is None:
-            continue
-        firm = anchor.name == MEAN_IMAGE
-        line, colour = ("--" if firm else ":"), (INK if firm else SOFT)
-        rule = axes.axvline if upright else axes.axhline
-        drawn.append(rule(anchor.score, color=colour, linestyle=line, linewidth=1.1, zorder=1))
-        name = axes.annotate(
-            wording.anchor_label(anchor.name),
-            (anchor.score, 0.0) if upright else (0.0, anchor.score),
-            xycoords=("data", "axes fraction") if upright else ("axes fraction", "data"),
-            xytext=(-3, 5) if upright else (5, 3),
-            textcoords="offset points",
-            rotation=90 if upright else 0,
-            fontsize=8,
-            color=colour,
-            ha="right" if upright else "left",
-            va="bottom",
-        )
-        drawn.append(name)
-    return drawn
 
 
 def _per_image(row: Row) -> tuple[Tensor, Tensor] | None:
@@ -203,7 +139,7 @@ def _medians(distances: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([x for x, _ in middle]), torch.stack([y for _, y in middle])
 
 
-def _distance_panel(axes: Axes, one: _Ranked, undefended: tuple[Tensor, Tensor] | None) -> None:
+def _distance_panel(axes: Axes, one: Ranked, undefended: tuple[Tensor, Tensor] | None) -> None:
     points = _per_image(one.row)
     assert points is not None
     axes.scatter(*points, s=7, color=one.look.colour, alpha=0.22, linewidths=0)

@@ -36,7 +36,7 @@ def gallery(row: Row, entry: Entry, notice: str) -> Figure:
     left, top, step = _MARGIN + 1.6, _MARGIN + 3 * _LINE, height + _GAP
     right = left + 3 * width + 2 * _GAP
     figure, axes = _sheet(right + _MARGIN, top + 3 * step, notice)
-    title = _clipped(f"{row.defense}, {row.attack}, seed {entry.outcome.seed}", int(13 * right))
+    title = wording.clipped(f"{row.defense}, {row.attack}, seed {entry.outcome.seed}", int(13 * right))
     _say(axes, _MARGIN, _MARGIN, title if entry.outcome.valid else f"{title} (invalid)", ha="left", color=SOFT)
     for column, name in enumerate(("private", "mean image", "rebuilt")):
         _say(axes, left + column * (width + _GAP) + width / 2, top - 0.06, name, weight="bold", va="bottom")
@@ -76,7 +76,7 @@ def _overview_column(axes: Axes, row: Row, x: float, y: float, width: float, hei
     entry = row.entries[0]
     exhibit, middle = entry.exhibit, x + width / 2
     _say(axes, middle, y - _LINE - 0.06, "\n".join(_wrapped(row.defense)), weight="bold", va="bottom")
-    _say(axes, middle, y - 0.06, _clipped(row.attack, _NAME), size=8, color=SOFT, va="bottom")
+    _say(axes, middle, y - 0.06, wording.clipped(row.attack, _NAME), size=8, color=SOFT, va="bottom")
     _show(axes, exhibit.private[_MEDIAN], x, y, width, height)
     _show(axes, exhibit.reconstruction[_MEDIAN], x, y + height + _GAP, width, height)
     for score in _scores(row, entry, exhibit.picks[_MEDIAN])[:1]:
@@ -139,7 +139,3 @@ def _say(
 
 def _wrapped(words: str) -> list[str]:
     return textwrap.wrap(words, width=_NAME, max_lines=2, placeholder="…")
-
-
-def _clipped(words: str, longest: int) -> str:
-    return words if len(words) <= longest else f"{words[: longest - 1]}…"

@@ -32,6 +32,7 @@ class Verdict:
     interval: str
     share: int | None
     traffic: str
+    training: str
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def write_report(root: Path) -> Path:
     """
     run = RunFolder(root)
     joined = run.join()
-    summary = summarise(joined, run.exhibits())
+    summary = summarise(joined, run.exhibits(), run.scenario())
     write_whole(root / TABLE, markdown(summary).encode())
     sections = [_section(summary, threat) for threat in summary.threats]
     shown = list(galleries(summary))
@@ -139,6 +140,7 @@ def _verdict(summary: Summary, threat: str, defense: str) -> Verdict:
         interval=wording.bounds(reading.estimate, digits) if reading else "",
         share=None if reading is None or reading.leaked is None else round(100 * reading.leaked),
         traffic=f"{wording.traffic(crossing.up)} ↑ {wording.traffic(crossing.down)} ↓",
+        training=wording.seconds(any_row.training),
     )
 
 

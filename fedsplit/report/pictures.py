@@ -8,8 +8,12 @@ from dataclasses import dataclass
 
 from fedsplit.report import figures, wording
 from fedsplit.report.canvas import png, style
+from fedsplit.report.curves import leak_by_setting
 from fedsplit.report.gallery import gallery, overview
+from fedsplit.report.maps import component_map, neighbour_map
 from fedsplit.report.rows import Entry, Row, Summary
+from fedsplit.report.sparsity import active_values, leak_by_activity
+from fedsplit.report.stability import leak_by_seed
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,14 @@ def plots(summary: Summary, threat: str) -> Iterator[Picture]:
     drawings = (
         ("overview", "What the worst attack rebuilds", _OVERVIEW, overview),
         ("privacy-utility", "Privacy against utility", _PRIVACY, figures.privacy_utility),
+        ("setting", "What a stronger setting buys and costs", _SETTING, leak_by_setting),
+        ("seeds", "Stability over seeds", _SEEDS, leak_by_seed),
         ("distance", "Which images are exposed", _DISTANCE, figures.leak_by_distance),
         ("rounds", "Leak over the rounds of training", _ROUNDS, figures.leak_by_round),
+        ("activity", "How sparse the client segment is", _ACTIVITY, active_values),
+        ("codes", "Leak against active values per pixel", _CODES, leak_by_activity),
+        ("components", "Released smashed data by class", _COMPONENTS, component_map),
+        ("neighbours", "Released smashed data by class, as UMAP places it", _NEIGHBOURS, neighbour_map),
     )
     for name, title, text, draw in drawings:
         with style():
@@ -99,3 +109,25 @@ _DISTANCE = (
     "are rebuilt as well."
 )
 _ROUNDS = "The worst valid attack on each defense at each attacked round of training, with its 95 % interval."
+_SETTING = (
+    "Rows that are the same defense but for one number. Above: HEADLINE of the worst valid attack at each value, with "
+    "its 95 % interval; below: accuracy, with the deviation between seeds. Dashed: the mean image; dotted: no defense."
+)
+_SEEDS = (
+    "HEADLINE of the worst valid attack on each defense, one dot per victim training. Stroke: their mean; band: one "
+    "standard deviation to either side. Bands that overlap say that another seed could change the order."
+)
+_ACTIVITY = (
+    "Per defense and block of the deployed client segment, from the image to the cut: the share of the output's values "
+    "that are not exactly zero on test images, with the deviation between seeds. Noise added on release is not counted."
+)
+_CODES = (
+    "Each defense whose client segment has a sparse block, at the worst valid attack on it. Across: active values of "
+    "that block per value of the image. Left of the dashed line they are fewer than the pixels: then they alone do not "
+    "determine an image, and an attacker has to guess the rest."
+)
+_COMPONENTS = (
+    "What the targets released, as the adversary sees it, at the first two principal components of each defense, for "
+    "the first seed. Each panel has a scale of its own. Classes that lie apart can be told without any attack."
+)
+_NEIGHBOURS = "The same released data; neighbours are kept near each other, and distances between clouds mean little."

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from fedsplit.records.exhibit import Exhibit
 from fedsplit.records.leak import LeakKind
 from fedsplit.records.outcome import DataNote, Outcome
-from fedsplit.report.estimate import Estimate, Spread
+from fedsplit.report.estimate import Estimate, Spread, spread
+from fedsplit.report.sweep import Sweep
 
 UNDEFENDED = "none"
 """The name of the row that every run has."""
@@ -87,9 +88,27 @@ class Row:
         """The victim trainings behind the row."""
         return tuple(entry.outcome.seed for entry in self.entries)
 
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The blocks of the client segment, in order; none where their activity was not measured."""
+        return tuple(self.entries[0].outcome.activity)
+
+    def active(self, block: str) -> Spread:
+        """The share of a client block's values that is not zero, over the seeds."""
+        return spread([entry.outcome.activity[block].share for entry in self.entries])
+
+    def active_per_pixel(self, block: str) -> Spread:
+        """Active values of a client block per value of the image, over the seeds."""
+        return spread([entry.outcome.activity[block].per_pixel for entry in self.entries])
+
     def reading(self, metric: str) -> Reading | None:
         """The reading of one metric, None where the attack has none."""
         return next((reading for reading in self.readings if reading.metric == metric), None)
+
+    @property
+    def training(self) -> Spread:
+        """Wall seconds of a victim training, over the seeds."""
+        return spread([entry.outcome.training_seconds for entry in self.entries])
 
     @property
     def harm(self) -> float | None:
@@ -107,6 +126,8 @@ class Summary:
     headline: str
     rows: tuple[Row, ...]
     versions: tuple[tuple[str, str], ...]
+    sweeps: tuple[Sweep, ...] = ()
+    """Rows that differ in one number, where the scenario is known."""
 
     @property
     def threats(self) -> tuple[str, ...]:

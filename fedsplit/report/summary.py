@@ -11,10 +11,14 @@ from fedsplit.records.exhibit import Exhibit
 from fedsplit.records.outcome import Outcomes
 from fedsplit.report.estimate import estimate, spread
 from fedsplit.report.rows import MEAN_IMAGE, Anchor, Entry, Reading, Row, Summary
+from fedsplit.report.sweep import sweeps
 
 
-def summarise(outcomes: Outcomes, exhibits: Sequence[Exhibit]) -> Summary:
-    """exhibits: one per outcome, in the same order. Raises DataError where there is nothing to show."""
+def summarise(outcomes: Outcomes, exhibits: Sequence[Exhibit], scenario: str = "") -> Summary:
+    """exhibits: one per outcome, in the same order. scenario: as it was run (YAML), for what its rows have in common.
+
+    Raises DataError where there is nothing to show.
+    """
     if not outcomes.outcomes:
         raise DataError("the run has no outcomes", at=outcomes.scenario, remedy="list at least one attack")
     groups: dict[tuple[str, str, str, str, int], list[Entry]] = {}
@@ -30,6 +34,7 @@ def summarise(outcomes: Outcomes, exhibits: Sequence[Exhibit]) -> Summary:
         headline=outcomes.outcomes[0].headline,
         rows=_ordered(_ranked(rows)),
         versions=tuple(sorted(outcomes.versions.items())),
+        sweeps=sweeps(scenario),
     )
 
 

@@ -90,6 +90,15 @@ def percent(spread: Spread) -> str:
     return mean if spread.deviation is None else f"{mean} ± {100 * spread.deviation:.1f}"
 
 
+def seconds(spread: Spread) -> str:
+    """A duration in seconds, with the deviation between seeds where there is one: `12.3 ± 0.4`."""
+    if spread.mean is None:
+        return ABSENT
+    digits = 2 if spread.mean < 10 else 1 if spread.mean < 100 else 0
+    mean = number(spread.mean, digits)
+    return mean if spread.deviation is None else f"{mean} ± {number(spread.deviation, digits)}"
+
+
 def leaked(row: Row) -> str:
     """The normalised leakage of the headline, as a percentage without its sign."""
     reading = row.reading(row.headline)
@@ -111,6 +120,11 @@ def leak_words(row: Row) -> str:
 def reason(row: Row) -> str:
     """Why a row is invalid, on one line."""
     return "; ".join(row.reasons)
+
+
+def clipped(words: str, longest: int) -> str:
+    """No more than so many characters, the last one an ellipsis where some are left out."""
+    return words if len(words) <= longest else f"{words[: longest - 1]}…"
 
 
 def caption(text: str, notice: str) -> str:

@@ -95,7 +95,7 @@ def test_the_model_learns(tmp_path: Path) -> None:
     trained = train(tmp_path, plan, federation((40, 30, 50)), SplitFedV1(rounds=6, batch_size=10))
     assert trained.accuracy > 0.9
     assert trained.standing.losses[-1] < 0.5 * trained.standing.losses[0]
-    assert trained.seconds > 0
+    assert trained.standing.seconds > 0
 
 
 @pytest.mark.parametrize("client", [0, 2])

@@ -158,7 +158,7 @@ def bits(value: object) -> object:
     if isinstance(value, Tensor):
         return str(value.dtype), tuple(value.shape), value.contiguous().numpy().tobytes()
     if is_dataclass(value):
-        return {field.name: bits(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: bits(getattr(value, field.name)) for field in fields(value) if field.compare}
     if isinstance(value, dict):
         return {key: bits(part) for key, part in value.items()}
     if isinstance(value, tuple):

@@ -1,10 +1,13 @@
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from fedsplit.defenses.gaussian_noise import GaussianNoise
 from fedsplit.errors import EngineError
@@ -57,7 +60,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(plan: Plan, last: 
     found = train(tmp_path, plan, data, protocol, RECORDING, Checkpoint(tmp_path, "this"))
     assert bits(found.standing) == bits(expected.standing)
     assert bits(found.ledger) == bits(expected.ledger)
-    assert found.accuracy == expected.accuracy
+    assert found.evaluation == expected.evaluation
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
@@ -77,6 +80,31 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert bits(found[0]) == bits(trained.standing)
     assert bits(found[1]) == bits(trained.ledger)
     assert set(found[0].memories) == {0, 1, 2}
+
+
+def test_the_seconds_of_training_are_those_of_all_rounds_whenever_they_were_run(tmp_path: Path) -> None:
+    data, protocol = federation(), SplitFedV1(rounds=4, batch_size=6)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, plan_of(), data, protocol, RECORDING, StopsAfter(tmp_path, "this", 2))
+    halfway = Checkpoint(tmp_path, "this").load()
+    assert halfway is not None and halfway[0].seconds > 0
+    # As if the first rounds had taken a day.
+    halfway = (replace(halfway[0], seconds=86400.0), halfway[1])
+    Checkpoint(tmp_path, "this").save(halfway[0], None)
+    whole = train(tmp_path, plan_of(), data, protocol, RECORDING, Checkpoint(tmp_path, "this"))
+    assert 86400 < whole.standing.seconds < 86400 + 60
+    again = train(tmp_path, plan_of(), data, protocol, RECORDING, Checkpoint(tmp_path, "this"))
+    assert again.standing.seconds == whole.standing.seconds, "nothing was trained"
+
+
+def test_a_standing_of_an_earlier_version_is_not_gone_on_from(tmp_path: Path) -> None:
+    train(tmp_path, plan_of(), federation(), recording=RECORDING)
+    path = tmp_path / "checkpoint/standing.safetensors"
+    with safe_open(path, framework="pt") as file:
+        meta = json.loads(file.metadata()["fedsplit"])
+    del meta["format"], meta["seconds"]
+    save_file(load_file(path), path, metadata={"fedsplit": json.dumps(meta)})
+    assert Checkpoint(tmp_path, "this federation").load() is None
 
 
 def test_nothing_saved_is_nothing_loaded(tmp_path: Path) -> None:

@@ -1,18 +1,23 @@
+import pytest
 import torch
 
 from fedsplit.defenses.gaussian_noise import GaussianNoise
 from fedsplit.defenses.low_rank import LowRank
 from fedsplit.defenses.none import Undefended
-from fedsplit.federation.evaluation import accuracy
+from fedsplit.federation.evaluation import Evaluation, evaluate
 from fedsplit.federation.plan import Plan, state_of
 from fedsplit.models.lenet import LeNet
 from fedsplit.records.images import Images
 from tests.federation.builders import images, plan_of
 
 
-def found(plan: Plan, test: Images) -> float:
+def evaluated(plan: Plan, test: Images) -> Evaluation:
     segments = plan.segments()
-    return accuracy(plan, state_of(segments.client), state_of(segments.server), test)
+    return evaluate(plan, state_of(segments.client), state_of(segments.server), test)
+
+
+def found(plan: Plan, test: Images) -> float:
+    return evaluated(plan, test).accuracy
 
 
 def test_it_is_the_share_of_right_answers() -> None:
@@ -45,12 +50,30 @@ def test_an_architecture_of_the_defense_is_part_of_it() -> None:
     assert 0 <= found(plan_of(defense=LowRank(rank=1)), images(20, seed=0)) <= 1
 
 
+def test_activity_is_what_of_each_client_block_is_not_zero_whatever_the_number_of_images() -> None:
+    plan, test = plan_of(model=LeNet(channels=2, batch_norm=True), cut="conv2"), images(600, seed=0)
+    outputs = plan.segments().client.eval().features(test.pixels)
+    activity = evaluated(plan, test).activity
+    assert list(activity) == [name for name, _ in outputs]
+    for name, output in outputs:
+        pairs = zip(output, test.pixels, strict=True)
+        each = [(int((one != 0).sum()), one.numel(), image.numel()) for one, image in pairs]
+        assert activity[name].share == pytest.approx(sum(active / values for active, values, _ in each) / 600)
+        assert activity[name].per_pixel == pytest.approx(sum(active / pixels for active, _, pixels in each) / 600)
+    assert 0.05 < activity["relu1"].share < 0.5 < activity["conv1"].share
+
+
+def test_activity_is_of_the_blocks_and_not_of_what_the_release_adds_or_takes() -> None:
+    test = images(50, seed=0)
+    assert evaluated(plan_of(defense=GaussianNoise(std=5.0)), test).activity == evaluated(plan_of(), test).activity
+
+
 def test_it_leaves_no_gradient_and_no_state_behind() -> None:
     plan = plan_of(model=LeNet(channels=2, batch_norm=True), cut="conv2")
     segments = plan.segments()
     client, server = state_of(segments.client), state_of(segments.server)
     before = {name: value.clone() for name, value in {**client, **server}.items()}
     state = torch.random.get_rng_state()
-    accuracy(plan, client, server, images(20, seed=0))
+    evaluate(plan, client, server, images(20, seed=0))
     assert all(torch.equal(value, before[name]) for name, value in {**client, **server}.items())
     assert torch.equal(torch.random.get_rng_state(), state)

@@ -7,17 +7,22 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from fedsplit.numerics.principal import principal_components
 from fedsplit.records.exhibit import Exhibit
-from fedsplit.records.outcome import BytesPerStep, Control, DataNote, Outcome, Outcomes, Score, Utility
+from fedsplit.records.outcome import Activity, BytesPerStep, Control, DataNote, Outcome, Outcomes, Score, Utility
 from fedsplit.report.folder import CARD, SCENARIO, RunFolder
 
 NOTICE = "synthetic stand-in, not Medical MNIST"
 SIZE = 28
+CLASSES = ("dark", "grey", "bright")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What one attack makes of one defense: kept is the share of the private image that it rebuilds."""
+    """What one attack makes of one defense: kept is the share of the private image that it rebuilds.
+
+    blocks: (name, share of active values, active values per pixel) of each client block.
+    """
 
     defense: str
     attack: str
@@ -26,6 +31,7 @@ class Trial:
     reason: str = ""
     threat: str = "curious_server"
     round: int = 5
+    blocks: tuple[tuple[str, float, float], ...] = ()
 
 
 TRIALS = (
@@ -61,7 +67,8 @@ seeds: [0, 1, 2]
 dataset: {kind: medical_mnist, image_size: 28, stand_in: phantoms}
 defenses:
   none: {kind: none}
-  gaussian: {kind: gaussian_noise, std: {sweep: [0.25, 1.0]}}
+  gaussian std=0.25: {kind: gaussian_noise, std: 0.25}
+  gaussian std=1.0: {kind: gaussian_noise, std: 1.0}
 """
 
 
@@ -141,9 +148,20 @@ def attacked(trial: Trial, seed: int, targets: int = 120, headline: str = "ssim"
         utility=Utility(accuracy=trial.accuracy + 0.004 * (seed - 1)),
         bytes_per_step=BytesPerStep(up=25856.0, down=25600.0),
         seconds=12.5,
+        activity={name: Activity(share=share, per_pixel=pixel) for name, share, pixel in trial.blocks},
+        training_seconds=30.0 + trial.kept + seed,
     )
     at = list(picks)
-    exhibit = Exhibit(tuple(values.items()), nearest, picks, private[at], mean_image.expand(3, -1, -1, -1), guess[at])
+    exhibit = Exhibit(
+        values=tuple(values.items()),
+        nearest=nearest,
+        picks=picks,
+        private=private[at],
+        anchor=mean_image.expand(3, -1, -1, -1),
+        reconstruction=guess[at],
+        map=principal_components(blurred.flatten(1), 5).float(),
+        labels=(private.flatten(1).mean(1).argsort().argsort() * len(CLASSES)) // targets,
+    )
     return outcome, exhibit
 
 
@@ -152,7 +170,13 @@ def joined(*pairs: tuple[Outcome, Exhibit], notice: str = NOTICE, scenario: str 
     return Outcomes(
         scenario=scenario,
         data=DataNote(
-            kind="medical_mnist", stand_in=bool(notice), notice=notice, images=12000, duplicates=17, grouped=2
+            kind="medical_mnist",
+            stand_in=bool(notice),
+            notice=notice,
+            images=12000,
+            duplicates=17,
+            grouped=2,
+            classes=CLASSES,
         ),
         outcomes=tuple(outcome for outcome, _ in pairs),
         versions={"fedsplit": "0.1.0", "python": "3.11.2", "torch": "2.13.0"},

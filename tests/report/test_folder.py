@@ -1,10 +1,13 @@
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from fedsplit.errors import DataError
-from fedsplit.report.folder import EXHIBITS, OUTCOMES, RunFolder
+from fedsplit.report.folder import EXHIBITS, OUTCOMES, RunFolder, read_outcomes
 from tests.report.fixtures import TRIALS, Trial, attacked, joined, renamed, write_run
 
 UNDEFENDED = Trial("none", "linear_inverse", 0.9, 0.96)
@@ -25,7 +28,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     (back,) = cell.exhibits()
     assert back.picks == exhibit.picks
     assert [name for name, _ in back.values] == [name for name, _ in exhibit.values]
-    for name in ("nearest", "private", "anchor", "reconstruction"):
+    for name in ("nearest", "private", "anchor", "reconstruction", "map", "labels"):
         assert torch.equal(getattr(back, name), getattr(exhibit, name))
     for (_, found), (_, expected) in zip(back.values, exhibit.values, strict=True):
         assert torch.equal(found, expected)
@@ -73,6 +76,30 @@ def test_broken_exhibits_are_a_data_error(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(DataError, match="missing"):
         run.exhibits()
+
+
+def test_exhibits_of_an_earlier_version_are_a_data_error(tmp_path: Path) -> None:
+    run = two_cells(tmp_path)
+    file = run.cells()[0].path / EXHIBITS
+    with safe_open(file, framework="pt") as stored:
+        metadata = stored.metadata()
+    kept = {name: tensor for name, tensor in load_file(file).items() if not name.endswith((".map", ".labels"))}
+    save_file(kept, file, metadata=metadata)
+    with pytest.raises(DataError, match=r"not a file of exhibits.*simulate again"):
+        run.exhibits()
+
+
+def test_outcomes_of_an_earlier_version_are_read_without_what_it_did_not_measure(tmp_path: Path) -> None:
+    run = two_cells(tmp_path)
+    file = run.cells()[0].path / OUTCOMES
+    content = json.loads(file.read_text())
+    for outcome in content["outcomes"]:
+        del outcome["activity"], outcome["training_seconds"]
+    del content["data"]["classes"]
+    file.write_text(json.dumps(content))
+    found = read_outcomes(file)
+    assert found.data.classes == ()
+    assert {(len(outcome.activity), outcome.training_seconds) for outcome in found.outcomes} == {(0, None)}
 
 
 def test_exhibits_of_other_outcomes_are_refused(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_everything_is_written(root: Path) -> None:
     assert len(read_outcomes(root / OUTCOMES).outcomes) == 6
     assert NOTICE in (root / TABLE).read_text()
     assert len(list((root / FIGURES).glob("gallery-*.png"))) == 6
-    assert len(list((root / FIGURES).glob("*.png"))) == 6 + 3
+    assert len(list((root / FIGURES).glob("*.png"))) == 6 + 4
 
 
 def test_the_page_needs_nothing_else(text: str) -> None:
@@ -92,6 +92,8 @@ def test_notice_controls_scenario_card_and_versions_are_shown(text: str) -> None
         "2.13.0",
         "images only",
         "worst of 3",
+        "training, s",
+        "30.9",
     ):
         assert expected in words
     assert "Unfinished" not in words

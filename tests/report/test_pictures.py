@@ -12,22 +12,30 @@ from PIL import Image
 
 from fedsplit.report import figures
 from fedsplit.report.canvas import png, style
+from fedsplit.report.curves import leak_by_setting
 from fedsplit.report.gallery import gallery, overview
+from fedsplit.report.maps import component_map
 from fedsplit.report.pictures import galleries, plots
 from fedsplit.report.rows import Summary
+from fedsplit.report.sparsity import active_values, leak_by_activity
+from fedsplit.report.stability import leak_by_seed
 from fedsplit.report.summary import summarise
-from tests.report.fixtures import NOTICE, TRIALS, Trial, attacked, joined
+from tests.report.fixtures import NOTICE, SCENARIO_TEXT, TRIALS, Trial, attacked, joined
 
 THREAT = "curious_server"
 
 
 @cache
 def summary_of(
-    trials: tuple[Trial, ...] = TRIALS, notice: str = NOTICE, headline: str = "ssim", leak: str = "inference"
+    trials: tuple[Trial, ...] = TRIALS,
+    notice: str = NOTICE,
+    headline: str = "ssim",
+    leak: str = "inference",
+    seeds: tuple[int, ...] = (0,),
 ) -> Summary:
-    pairs = [attacked(trial, 0, 24, headline) for trial in trials]
+    pairs = [attacked(trial, seed, 24, headline) for trial in trials for seed in seeds]
     pairs = [(outcome.model_copy(update={"leak": leak}), exhibit) for outcome, exhibit in pairs]
-    return summarise(joined(*pairs, notice=notice), [exhibit for _, exhibit in pairs])
+    return summarise(joined(*pairs, notice=notice), [exhibit for _, exhibit in pairs], SCENARIO_TEXT)
 
 
 def over_rounds() -> Summary:
@@ -39,11 +47,29 @@ def words(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text)]
 
 
+def sparse() -> Summary:
+    blocks = (("sparse", 0.2, 3.0), ("rows", 1.0, 1.0))
+    return summary_of(tuple(replace(trial, blocks=blocks) for trial in TRIALS))
+
+
+EVERY: tuple[Callable[[Summary, str], Figure | None], ...] = (
+    overview,
+    figures.privacy_utility,
+    figures.leak_by_distance,
+    figures.leak_by_round,
+    leak_by_setting,
+    leak_by_seed,
+    leak_by_activity,
+)
 DRAWINGS: list[tuple[Callable[[Summary, str], Figure | None], Summary]] = [
     (overview, summary_of()),
     (figures.privacy_utility, summary_of()),
     (figures.leak_by_distance, summary_of()),
     (figures.leak_by_round, over_rounds()),
+    (leak_by_seed, summary_of(seeds=(0, 1))),
+    (active_values, sparse()),
+    (leak_by_activity, sparse()),
+    (component_map, summary_of()),
 ]
 
 
@@ -60,7 +86,7 @@ def test_every_figure_carries_the_notice_and_names_every_ranked_defense(
         assert any(defense in text.replace("\n", " ") for text in found)
 
 
-@pytest.mark.parametrize("draw", [overview, figures.privacy_utility, figures.leak_by_distance, figures.leak_by_round])
+@pytest.mark.parametrize("draw", EVERY)
 def test_nothing_valid_gives_no_figure(draw: Callable[[Summary, str], Figure | None]) -> None:
     assert draw(summary_of((Trial("none", "a", 0.1, 0.9, reason="broken"),)), THREAT) is None
 

@@ -51,3 +51,15 @@ def test_headers_tell_unit_and_direction() -> None:
 def test_captions_carry_the_notice() -> None:
     assert wording.caption("A figure.", "a stand-in") == "A figure. Data: a stand-in."
     assert wording.caption("A figure.", "") == "A figure."
+
+
+def test_seconds_have_as_many_digits_as_they_deserve() -> None:
+    assert wording.seconds(Spread(0.094, 0.011)) == "0.09 ± 0.01"
+    assert wording.seconds(Spread(27.73, 1.66)) == "27.7 ± 1.7"
+    assert wording.seconds(Spread(312.4, None)) == "312"
+    assert wording.seconds(Spread(None, None)) == wording.ABSENT
+
+
+def test_clipped_words_say_so() -> None:
+    assert wording.clipped("sparse", 6) == "sparse"
+    assert wording.clipped("sparse1", 6) == "spars…"
