@@ -42,6 +42,8 @@ _SMOKE: dict[str, document.Plain] = {
     "engine": {"kind": "inline"},
 }
 
+_SMOKE_WIDTH = 32
+
 _SMOKE_INSIDE: dict[str, dict[str, document.Plain]] = {
     "protocol": {"rounds": 1, "batch_size": 16},
     "targets": {"count": 20},
@@ -96,12 +98,22 @@ def _smoked(raw: Mapping[str, document.Plain]) -> dict[str, document.Plain]:
     dataset, attacks = raw.get("dataset"), raw.get("attacks")
     if isinstance(dataset, dict) and dataset.get("kind") != "digits":
         smoked["dataset"] = {"kind": "phantoms", "count": 360, "image_size": dataset.get("image_size") or 28}
+    smoked |= {"model": _slim(raw["model"])} if "model" in raw else {}
     for key, edits in _SMOKE_INSIDE.items():
         whole = raw.get(key, {})
         smoked[key] = {**whole, **edits} if isinstance(whole, dict) else whole
     if isinstance(attacks, list):
         smoked["attacks"] = [_without_rounds(attack) for attack in attacks]
     return smoked
+
+
+def _slim(model: document.Plain) -> document.Plain:
+    """The same kind of model with layers that are no wider than what a few images can teach."""
+    if isinstance(model, dict):
+        return {key: _slim(value) for key, value in model.items()}
+    if isinstance(model, list):
+        return [_slim(value) for value in model]
+    return min(model, _SMOKE_WIDTH) if isinstance(model, int) and not isinstance(model, bool) else model
 
 
 def _without_rounds(attack: document.Plain) -> document.Plain:

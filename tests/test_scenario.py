@@ -16,6 +16,7 @@ from fedsplit.checks import check_cuts
 from fedsplit.component import Trust
 from fedsplit.engines.inline import Inline
 from fedsplit.errors import FedsplitError, ScenarioError
+from fedsplit.models.convolutional import Convolutional
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
 from fedsplit.reading import load, parse
 from fedsplit.records.leak import Asset, Leak
@@ -306,6 +307,14 @@ def test_smoke_is_small_and_keeps_the_rows(path: Path) -> None:
     assert smoked.rows == load(path).rows
     assert (smoked.seeds, smoked.protocol.rounds, smoked.engine.kind) == ((0,), 1, "inline")
     assert smoked.dataset.kind in {"digits", "phantoms"}
+
+
+def test_smoke_has_no_layer_wider_than_32(tmp_path: Path) -> None:
+    path = tmp_path / "wide.yaml"
+    path.write_text(
+        "name: wide\ndataset: {kind: digits}\ncut: norm2\nmodel: {kind: convolutional, features: [8, 64], hidden: 99}\n"
+    )
+    assert load(path, smoke=True).model == Convolutional(features=(8, 32), hidden=32)
 
 
 def test_what_the_file_leaves_out_can_still_be_set_and_smoked(tmp_path: Path) -> None:
