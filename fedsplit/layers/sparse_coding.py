@@ -4,8 +4,9 @@ Teti, Kenyon, Migliori and Moore, "LCANets", ICML 2022; Dibbo, Breuer, Moore and
 inversion attacks via sparse coding architectures", ECCV 2024.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ GradientKind = Literal["none", "unroll", "implicit"]
 Padding = Literal["same", "valid"]
 
 _LEAST_DEVIATION = 1e-5
-"""Below it an image is constant but for rounding; images have a scale of about one."""
+"""Beside one plus its mean: below it an image is constant but for rounding."""
 
 
 class SparseCodingLayer(nn.Module):
@@ -53,6 +54,10 @@ class SparseCodingLayer(nn.Module):
         Initial weights come from torch's global generator. Raises ValueError for sizes that cannot be.
         """
         super().__init__()
+        _must_be_one_of("padding", padding, get_args(Padding))
+        _must_be_one_of("gradient", gradient, get_args(GradientKind))
+        if isinstance(solver, str):
+            _must_be_one_of("solver", solver, SOLVERS)
         if padding == "same" and kernel_size % 2 == 0:
             raise ValueError(f"padding same needs an odd kernel, not {kernel_size}")
         if lambda_ <= 0:
@@ -70,7 +75,7 @@ class SparseCodingLayer(nn.Module):
             self.dictionary = nn.Parameter(normalised(weights))
         else:
             self.register_buffer("dictionary", normalised(weights))
-        self._bounded: tuple[int, int, float] = (0, 0, 0.0)
+        self._bounded: tuple[Tensor, float] = (torch.empty(0), 0.0)
 
     @property
     def atoms(self) -> Tensor:
@@ -79,14 +84,16 @@ class SparseCodingLayer(nn.Module):
         They are normalised where they are used, so that any weights are a valid dictionary: those of an optimiser's
         step, and those that a federation averaged.
         """
-        return normalised(self.dictionary)
+        return normalised(_wide(self.dictionary))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Runs in float32 (or wider) under autocast too: a solver's small steps are lost in 8 bits of mantissa."""
+        """Everything here runs in float32 (or wider), under autocast too: a solver's small steps are lost in 8 bits of
+        mantissa. A sample whose gap is still above the solver's tolerance after its last iteration is coded so; `solve`
+        tells the gaps."""
         if images.is_meta:  # No values to iterate on; the drive has the shape of the codes.
             return self.lasso(images).dictionary.correlate(images)
-        with torch.autocast(images.device.type, enabled=False):
-            lasso = self.lasso(images if images.dtype == torch.float64 else images.float())
+        with _full_precision(images):
+            lasso = self.lasso(images)
             if self.gradient == "none" or not torch.is_grad_enabled():
                 return self.solver.solve(lasso).codes
             if self.gradient == "unroll":
@@ -98,41 +105,44 @@ class SparseCodingLayer(nn.Module):
         """The problem that images, as they come, pose to this layer."""
         dictionary = Dictionary(self.atoms, (images.shape[-2], images.shape[-1]), self.stride, self.padding)
         bound = 0.0 if images.is_meta else self._bound(dictionary)
-        return Lasso(self.standardised(images), dictionary, self.lambda_, self.nonnegative, bound)
+        return Lasso(self.standardised(_wide(images)), dictionary, self.lambda_, self.nonnegative, bound)
 
     def standardised(self, images: Tensor) -> Tensor:
         """What is coded: images, or each with zero mean and unit deviation; a constant image becomes zero."""
         if not self.standardise:
             return images
-        centred = images - images.mean(dim=(1, 2, 3), keepdim=True)
-        variance = centred.square().sum(dim=(1, 2, 3), keepdim=True) / max(1, centred[0].numel() - 1)
-        return centred / variance.clamp(min=_LEAST_DEVIATION**2).sqrt()
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        centred = images - mean
+        variance = centred.square().sum(dim=(1, 2, 3), keepdim=True) / max(1, images.shape[1:].numel() - 1)
+        least = _LEAST_DEVIATION * (1 + mean.detach().abs())
+        return centred / torch.maximum(variance, least.square()).sqrt()
 
     def solve(self, images: Tensor, start: Tensor | None = None) -> Solution:
         """Codes with each sample's relative duality gap, without a graph; start: a first guess at the codes."""
-        return self.solver.solve(self.lasso(images), start)
+        with _full_precision(images):
+            return self.solver.solve(self.lasso(images), start)
 
     def reconstruct(self, codes: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """D codes, on the scale of `standardised`. size: (height, width) of the images, where the stride leaves a
         choice."""
-        return Dictionary(self.atoms, size or self._size(codes), self.stride, self.padding).synthesise(codes)
+        with _full_precision(codes):
+            return Dictionary(self.atoms, size or self._size(codes), self.stride, self.padding).synthesise(codes)
 
     def objective(self, images: Tensor, codes: Tensor) -> Tensor:
         """(n,): 1/2 |x - D a|^2 + lambda |a|_1."""
-        return self.lasso(images).objective(codes)
+        with _full_precision(images):
+            return self.lasso(images).objective(codes)
 
     @torch.no_grad()
     def hebbian_step(self, images: Tensor, codes: Tensor, rate: float) -> None:
         """Moves every atom towards what its codes left unexplained: rate / (N + 1) times the sum of code x error patch,
         with N the number of its non-zero codes in the batch."""
-        lasso = self.lasso(images)
-        error = lasso.images - lasso.dictionary.synthesise(codes)
-        with torch.enable_grad():
-            atoms = lasso.dictionary.atoms.detach().requires_grad_()
-            moved = Dictionary(atoms, lasso.dictionary.size, self.stride, self.padding)
-            (patches,) = torch.autograd.grad((moved.synthesise(codes) * error).sum(), atoms)
-        active = (codes != 0).sum(dim=(0, 2, 3))[:, None, None, None]
-        self.dictionary.copy_(normalised(lasso.dictionary.atoms + rate / (active + 1) * patches))
+        with _full_precision(images):
+            lasso = self.lasso(images)
+            error = lasso.images - lasso.dictionary.synthesise(codes)
+            patches = _pull_on_atoms(lasso.dictionary, ((codes, error),))
+            active = (codes != 0).sum(dim=(0, 2, 3))[:, None, None, None]
+            self.dictionary.copy_(normalised(lasso.dictionary.atoms + rate / (active + 1) * patches))
 
     def extra_repr(self) -> str:
         """For printing."""
@@ -147,10 +157,34 @@ class SparseCodingLayer(nn.Module):
 
     def _bound(self, dictionary: Dictionary) -> float:
         # The spectrum is asked for anew only when the weights have changed.
-        key = (self.dictionary.data_ptr(), self.dictionary._version)
-        if self._bounded[:2] != key:
-            self._bounded = (*key, dictionary.bound())
-        return self._bounded[2]
+        weights, (known, bound) = self.dictionary.detach(), self._bounded
+        same = weights.device == known.device and weights.dtype == known.dtype and torch.equal(weights, known)
+        if not same:
+            bound = dictionary.bound()
+            self._bounded = (weights.clone(), bound)
+        return bound
+
+
+def _must_be_one_of(name: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is one of {', '.join(known)}, not {value}")
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _full_precision(tensor: Tensor) -> torch.autocast:
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def _pull_on_atoms(dictionary: Dictionary, terms: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """The gradient of the sum of <D codes, images> over the terms (codes, images) with respect to the atoms."""
+    with torch.enable_grad():
+        atoms = dictionary.atoms.detach().requires_grad_()
+        moved = replace(dictionary, atoms=atoms)
+        values = torch.stack([(moved.synthesise(codes) * images).sum() for codes, images in terms])
+        return torch.autograd.grad(values.sum(), atoms)[0]
 
 
 @dataclass(frozen=True)
@@ -169,24 +203,21 @@ class _ImplicitCodes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, images: Tensor, atoms: Tensor, problem: _Problem) -> Tensor:
         codes = problem.solver.solve(problem.lasso).codes
-        ctx.save_for_backward(images, atoms, codes)
-        ctx.lasso = problem.lasso  # pyright: ignore[reportAttributeAccessIssue]
+        ctx.save_for_backward(images, codes)
+        ctx.dictionary = replace(problem.lasso.dictionary, atoms=atoms.detach())  # pyright: ignore[reportAttributeAccessIssue]
         return codes
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        images, atoms, codes = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
-        lasso: Lasso = ctx.lasso  # pyright: ignore[reportAttributeAccessIssue]
-        dictionary = lasso.dictionary
-        direction = ActiveSet(dictionary, codes != 0).solve(grad_outputs[0])
-        image_gradient = dictionary.synthesise(direction)
-        if not ctx.needs_input_grad[1]:  # pyright: ignore[reportAttributeAccessIssue]
-            return image_gradient, None, None
-        residual = images - dictionary.synthesise(codes)
-        with torch.enable_grad():
-            own = atoms.detach().requires_grad_()
-            moved = Dictionary(own, dictionary.size, dictionary.stride, dictionary.padding)
-            value = (moved.synthesise(direction) * residual).sum() - (moved.synthesise(codes) * image_gradient).sum()
-            (atom_gradient,) = torch.autograd.grad(value, own)
-        return image_gradient, atom_gradient, None
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: FunctionCtx, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None]:
+        images, codes = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+        dictionary: Dictionary = ctx.dictionary  # pyright: ignore[reportAttributeAccessIssue]
+        with _full_precision(images):
+            direction = ActiveSet(dictionary, codes != 0).solve(grad_outputs[0])
+            image_gradient = dictionary.synthesise(direction)
+            if not ctx.needs_input_grad[1]:  # pyright: ignore[reportAttributeAccessIssue]
+                return image_gradient, None, None
+            residual = images - dictionary.synthesise(codes)
+            return image_gradient, _pull_on_atoms(dictionary, ((direction, residual), (codes, -image_gradient))), None

@@ -296,7 +296,7 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
 
 def _relative(energy: Tensor, lower: Tensor) -> Tensor:
     # An image of zeros is coded without error: no gap.
-    return torch.where(energy > 0, (energy - lower).clamp(min=0) / energy.clamp(min=torch.finfo(energy.dtype).tiny), 0)
+    return torch.where(energy == 0, 0, (energy - lower).clamp(min=0) / energy.clamp(min=torch.finfo(energy.dtype).tiny))
 
 
 def _zeros(lasso: Lasso) -> Tensor:
