@@ -141,7 +141,7 @@ class SparseCodingLayer(nn.Module):
             lasso = self.lasso(images)
             error = lasso.images - lasso.dictionary.synthesise(codes)
             patches = _pull_on_atoms(lasso.dictionary, ((codes, error),))
-            active = (codes != 0).sum(dim=(0, 2, 3))[:, None, None, None]
+            active = (codes != 0).to(codes).sum(dim=(0, 2, 3))[:, None, None, None]
             self.dictionary.copy_(normalised(lasso.dictionary.atoms + rate / (active + 1) * patches))
 
     def extra_repr(self) -> str:

@@ -19,7 +19,7 @@ class ActiveSet:
     dictionary: Dictionary
     active: Tensor
     tolerance: float | None = None
-    """Of the residual's norm, relative to the right-hand side's. By default 1e-12 in float64, and in float32 1e-2,
+    """Of the residual's norm, relative to the right-hand side's. By default 1e-12 in float64, and in float32 3e-2,
     enough for a direction of descent."""
     iterations: int = 200
     """At most this many. Where more atoms are active than there are pixels, the equations have many solutions or none,
@@ -31,7 +31,7 @@ class ActiveSet:
         dictionary = self.dictionary.in_phases()
         mask = dictionary.split(self.active.to(right))
         right = dictionary.split(right) * mask
-        tolerance = self.tolerance or (1e-12 if right.dtype == torch.float64 else 1e-2)
+        tolerance = self.tolerance or (1e-12 if right.dtype == torch.float64 else 3e-2)
 
         def product(codes: Tensor) -> Tensor:
             return dictionary.correlate(dictionary.synthesise(codes)).mul_(mask)
@@ -50,26 +50,30 @@ def conjugate_gradients(
     solution = torch.zeros_like(right) if start is None else start.clone()
     residual = right.clone() if start is None else right - product(start)
     direction = residual.clone()
-    power = _squares(residual)
-    goal = tolerance**2 * _squares(right)
+    power = _sums_of_squares(residual)
+    goal = tolerance**2 * _sums_of_squares(right)
     for _ in range(iterations):
         if bool((power <= goal).all()):
             break
         image = product(direction)
-        curvature = (direction * image).flatten(1).sum(1)
-        live = (power > goal) & (curvature > torch.finfo(power.dtype).eps * _squares(direction))
+        curvature = _sums(direction * image)
+        live = (power > goal) & (curvature > torch.finfo(power.dtype).eps * _sums_of_squares(direction))
         step = torch.where(live, power / curvature, 0)
         solution += _each(step, right) * direction
         residual -= _each(step, right) * image
-        before, power = power, _squares(residual)
+        before, power = power, _sums_of_squares(residual)
         direction = residual + _each(torch.where(live, power / before, 0), right) * direction
         if not bool(live.any()):
             break
     return solution
 
 
-def _squares(tensor: Tensor) -> Tensor:
-    return tensor.square().flatten(1).sum(1)
+def _sums_of_squares(tensor: Tensor) -> Tensor:
+    return _sums(tensor.square())
+
+
+def _sums(tensor: Tensor) -> Tensor:
+    return tensor.sum(dim=tuple(range(1, tensor.dim())))
 
 
 def _each(values: Tensor, like: Tensor) -> Tensor:

@@ -41,6 +41,8 @@ class Dictionary:
 
     def synthesise(self, codes: Tensor) -> Tensor:
         """D codes."""
+        if self.phases > 1:
+            return self._spread(codes)
         height, width = self.size
         _, rows, columns = self.codes
         kernel, border = self.atoms.shape[-1], 2 * self.padding
@@ -94,9 +96,30 @@ class Dictionary:
         joined = F.pixel_shuffle(tensor, self.phases) if self.phases > 1 else tensor
         return joined.contiguous()
 
+    def _spread(self, codes: Tensor) -> Tensor:
+        # Few channels leave a convolution's vectors empty. One matrix product gives what every code adds to each place
+        # of its window, and the places are summed by shifting.
+        features, channels, kernel, _ = self.atoms.shape
+        taps = codes.permute(0, 2, 3, 1) @ self.atoms.permute(0, 2, 3, 1).reshape(features, -1)
+        taps = taps.unflatten(3, (kernel, kernel, channels))
+        height, width = self.size
+        images = codes.new_zeros((len(codes), height, width, channels))
+        for row in range(kernel):
+            to_row, from_row = _overlap(row - self.padding, height, codes.shape[2])
+            for column in range(kernel):
+                to_column, from_column = _overlap(column - self.padding, width, codes.shape[3])
+                images[:, to_row, to_column] += taps[:, from_row, from_column, row, column]
+        return images.permute(0, 3, 1, 2)
+
     def _moved(self, row: int, column: int, length: int) -> Tensor:
         kernel = self.atoms.shape[-1]
         return F.pad(self.atoms, (column, length - kernel - column, row, length - kernel - row))
+
+
+def _overlap(shift: int, length: int, count: int) -> tuple[slice, slice]:
+    """Where `count` things moved by `shift` lie in a line of `length`, and which of them those are."""
+    start, stop = max(0, shift), min(length, count + shift)
+    return slice(start, stop), slice(start - shift, stop - shift)
 
 
 def normalised(weights: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class Lasso:
 
     def norm(self, codes: Tensor) -> Tensor:
         """The sum of absolute values, (n,)."""
-        return (codes if self.nonnegative else codes.abs()).flatten(1).sum(1)
+        return (codes if self.nonnegative else codes.abs()).sum(dim=(1, 2, 3))
 
     def shrink(self, codes: Tensor, by: float) -> Tensor:
         """The proximal step: (soft) threshold."""
@@ -74,7 +74,7 @@ class Lasso:
 
     def peak(self, correlation: Tensor) -> Tensor:
         """What `dual` needs of D' residual: (n, features, height', width') -> (n,)."""
-        return (correlation if self.nonnegative else correlation.abs()).flatten(1).amax(1)
+        return (correlation if self.nonnegative else correlation.abs()).amax(dim=(1, 2, 3))
 
     def in_phases(self) -> "Lasso":
         """The same problem in the order of `Dictionary.in_phases`."""
@@ -291,7 +291,7 @@ def squares(images: Tensor) -> Tensor:
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
-    return (one * other).flatten(1).sum(1)
+    return (one * other).sum(dim=(1, 2, 3))
 
 
 def _relative(energy: Tensor, lower: Tensor) -> Tensor:

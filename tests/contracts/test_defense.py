@@ -28,12 +28,18 @@ NEEDED: dict[str, dict[str, Any]] = {
     "gaussian_noise": {"std": 0.5},
     "laplace_noise": {"scale": 0.5},
     "low_rank": {"rank": 6},
+    "sca": {"features": [3, 4]},
+    "sparse_standard": {"features": 3, "convolution": 4},
+    "conv_reference": {"features": [3, 4]},
 }
-"""Settings without a default."""
+"""Settings without a default, and sizes that keep this fast."""
 
 SETTINGS: list[dict[str, Any]] = [{"kind": kind, **NEEDED.get(kind, {})} for kind in DEFENSES.shipped] + [
     {"kind": "gaussian_noise", "std": 0.5, "relative": True},
     {"kind": "laplace_noise", "scale": 0.5, "relative": True},
+    {"kind": "sca", "features": [3, 4], "backpropagate": False, "dropout": 0.1, "first_dictionary": "pretrained"},
+    {"kind": "sca", "features": [3], "dictionary": "random", "stride": 2, "lambda": [0.25]},
+    {"kind": "sparse_standard", "features": 3, "convolution": 0, "first_dictionary": "patches"},
 ]
 UNCITED = ("none", "composition")
 PLACES: list[tuple[Model, str]] = [

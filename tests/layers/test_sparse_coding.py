@@ -381,7 +381,7 @@ def unfolded_step(layer: SparseCodingLayer, images: Tensor, codes: Tensor, rate:
     for feature, atom in enumerate(atoms):
         own = codes[:, feature].flatten(1)
         change = sum(own[sample] @ patches[sample].T for sample in range(len(images)))
-        weights = atom + rate / ((own != 0).sum() + 1) * torch.as_tensor(change).view_as(atom)
+        weights = atom + rate / (int((own != 0).sum()) + 1) * torch.as_tensor(change).view_as(atom)
         moved.append(weights / weights.norm())
     return torch.stack(moved)
 
