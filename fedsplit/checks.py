@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from fedsplit.attacks.base import Attack
 from fedsplit.errors import ScenarioError
@@ -22,7 +23,7 @@ def check_cuts(scenario: Scenario, shape: Shape, classes: int) -> None:
     for name, defense in scenario.rows:
         try:
             with torch.device("meta"):
-                scenario.plan(Cell(name, defense, 0), shape, classes).segments()
+                client = scenario.plan(Cell(name, defense, 0), shape, classes).segments().client
         except ScenarioError as error:
             raise ScenarioError(f"{error} (in row {name!r})") from error
         except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
@@ -30,6 +31,14 @@ def check_cuts(scenario: Scenario, shape: Shape, classes: int) -> None:
             cause = str(error).partition("\n")[0].removesuffix("Exception raised from ")
             reason = f"cannot be built for images of shape {shape} in row {name!r} ({cause})"
             raise ScenarioError(reason, at="model", value=scenario.model.kind, remedy="choose other sizes") from error
+        _check_client(scenario, name, client)
+
+
+def _check_client(scenario: Scenario, row: str, client: nn.Module) -> None:
+    for index, attack in enumerate(scenario.attacks):
+        if reason := attack.refuses(client):
+            remedy = "leave this attack out, or cut the model before that block"
+            raise ScenarioError(f"{reason} (in row {row!r})", at=f"attacks.{index}", value=attack.kind, remedy=remedy)
 
 
 def _check_seeds(scenario: Scenario) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from fedsplit.component import Component, Family
 from fedsplit.records.leak import Asset, Leak, LeakKind
@@ -27,6 +27,13 @@ class Attack(Component):
     """Which leak it attacks: one pass over the targets, or the recorded training steps."""
     rounds: Annotated[tuple[PositiveInt, ...], Field(max_length=100)] = ()
     """The rounds it attacks, from 1, one outcome each; empty: the last one."""
+
+    def refuses(self, client: nn.Module) -> str:
+        """Why it cannot attack a client of these modules, whatever their weights, in half a sentence; or nothing.
+
+        Asked before any compute, of a segment without values."""
+        del client
+        return ""
 
     @abstractmethod
     def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from fedsplit.records.images import Shape
-from fedsplit.records.leak import Auxiliary, Leak, Pairs
+from fedsplit.records.leak import Auxiliary, ClientSegment, Leak, Pairs
 from fedsplit.seeding import Seeds
 
 Release = Callable[[Tensor, Generator], Tensor]
@@ -105,5 +105,6 @@ def case(
         smashed=ask(truth, seeds("targets")),
         auxiliary_pairs=Pairs(ask(known, seeds("pairs")), ask(validation, seeds("validation"))),
         client_queries=ask if queries else None,
+        client_weights=ClientSegment(segment),
     )
     return Case(leak, truth)

@@ -1,0 +1,172 @@
+"""The client walked backwards, layer by layer, with what the optimality of sparse codes tells; nothing is trained.
+
+Codes that minimise 1/2 |x - D a|^2 + lambda |a|_1 tell whoever knows D the exact projection of x on the active atoms
+(the optimality conditions: Tibshirani, "The lasso problem and uniqueness", Electronic Journal of Statistics 2013).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import PositiveInt
+from torch import Generator, Tensor, nn
+
+from fedsplit.attacks.base import Attack
+from fedsplit.layers.site_map import fit_site_map
+from fedsplit.layers.sites import sites_of
+from fedsplit.layers.undo import Sight
+from fedsplit.layers.walk import Walk, learn_walk, leaves, unwalkable
+from fedsplit.numerics.ridge import fit_ridge, fit_ridges
+from fedsplit.records.leak import Asset, Leak
+from fedsplit.records.reconstruction import Evidence, Reconstruction
+
+_CLEAR = 0.15
+"""Of the mean image's error: where a walk that loses nothing before its last step comes below it, no ridge is tried."""
+_WIDEST = 30_000
+
+
+class SparseInverse(Attack):
+    """Undoes the client's layers from last to first, sparse coding included, with the weights that the adversary has.
+
+    Linear layers by least squares on the outputs that an activation let through, normalisation by its known factors,
+    sparse codes by their optimality conditions; what these leave open, and the mean and scale of each image that
+    standardisation took away, is filled in from auxiliary images. Where layers lose much or the release is noisy,
+    ridges from what was recovered, and from the smashed data itself, are tried too. Validation images choose.
+    """
+
+    needs: ClassVar[frozenset[Asset]] = frozenset({Asset.SMASHED, Asset.CLIENT_WEIGHTS})
+
+    lessons: PositiveInt = 512
+    """Auxiliary images, at most half of them, by which every step learns what is usual in front of its layer and how
+    far off it is."""
+    students: PositiveInt = 256
+    """Further auxiliary images, at most, that are walked for the ridges."""
+    judges: PositiveInt = 128
+    """Validation images, at most, by which the guess is chosen."""
+
+    def refuses(self, client: nn.Module) -> str:
+        """A layer that no step is known for."""
+        leaf = unwalkable(leaves(client))
+        return "" if leaf is None else f"cannot undo the {type(leaf.module).__name__} at {leaf.name!r}"
+
+    def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:
+        """Deterministic. The client's weights are read, and nothing of it is changed."""
+        del rng
+        assert leak.smashed is not None and leak.client_weights is not None and leak.auxiliary_pairs is not None
+        images, pairs = leak.auxiliary.images, leak.auxiliary_pairs
+        own = min(self.lessons, -(-len(images) // 2))
+        walk = learn_walk(tuple(leaves(leak.client_weights.broadcast)), images[:own], pairs.smashed[:own])
+        judges = leak.auxiliary.validation_images[: self.judges].double()
+        judged = _Trail(pairs.validation_smashed[: self.judges], walk)
+        targets = _Trail(leak.smashed, walk)
+        mean = images.double().mean(dim=0)
+        guesses = [_Guess("the mean image", mean.expand_as(targets.image), mean.expand_as(judges), judges)]
+        guesses += _walked(mean, judges, judged, targets)
+        lossless = all(step.exact for step in walk.steps[:-1])
+        if not lossless or guesses[1].error > _CLEAR * guesses[0].error:
+            rest = slice(own, own + self.students)
+            students = _Trail(pairs.smashed[rest], walk)
+            guesses += _ridges(walk, images[rest].double(), students, judges, judged, targets)
+            guesses += _plain(leak, judges, judged, targets)
+        # An error ten times smaller counts alike on every image, but none may be bought with a worse sum of squares.
+        admitted = [guess for guess in guesses if guess.error <= guesses[0].error]
+        best = min(admitted, key=lambda guess: guess.decades)
+        settings = "; ".join((best.name, *_remarks(walk, targets)))
+        return Reconstruction(best.images.to(images), Evidence(settings=settings))
+
+
+class _Trail:
+    """What crossed of some images, and what is known of them in front of every step's layer."""
+
+    def __init__(self, crossed: Tensor, walk: Walk) -> None:
+        self.stops = walk.back(crossed)
+        self.values = (crossed.double(), *(stop.values for stop in self.stops))
+
+    @property
+    def image(self) -> Tensor:
+        """Where the walk ends."""
+        return self.values[-1]
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """images: of the targets. judged: of the validation images, guessed in the same way. truth: those."""
+
+    name: str
+    images: Tensor
+    judged: Tensor
+    truth: Tensor
+
+    @property
+    def errors(self) -> Tensor:
+        """(n,): the mean squared error of each validation image."""
+        return (self.judged.clamp(0, 1) - self.truth).square().flatten(1).mean(dim=1)
+
+    @property
+    def error(self) -> float:
+        """Their mean."""
+        return float(self.errors.mean())
+
+    @property
+    def decades(self) -> float:
+        """The mean of their logarithms."""
+        return float(self.errors.clamp(min=1e-10).log10().mean())
+
+
+def _walked(mean: Tensor, judges: Tensor, judged: _Trail, targets: _Trail) -> Iterator[_Guess]:
+    """The walk's end as it is, and as much of it as is best believed by the squared error."""
+    off = judged.image - mean
+    gain = float(((judges - mean) * off).sum() / off.square().sum().clamp(min=1e-300))
+    for believed in (1.0, min(1.0, max(0.0, gain))):
+        name = f"the walk, gain {believed:.2f}"
+        yield _Guess(name, mean + believed * (targets.image - mean), mean + believed * off, judges)
+
+
+def _ridges(
+    walk: Walk, images: Tensor, students: _Trail, judges: Tensor, judged: _Trail, targets: _Trail
+) -> Iterator[_Guess]:
+    """From what is known behind every layer that was not undone exactly, and from the walk's end."""
+    steps = range(len(walk.steps))
+    levels = [number for number in steps if not walk.steps[number].exact] + [len(walk.steps)]
+    for level in levels:
+        if students.values[level][0].numel() > _WIDEST:
+            continue
+        ridge = fit_ridge(students.values[level].flatten(1), images.flatten(1))
+        found, known = (
+            ridge.predict(trail.values[level].flatten(1)).view(-1, *judges.shape[1:]) for trail in (targets, judged)
+        )
+        name = f"ridge of {len(images)} walked images, strength {ridge.strength:.0e}, {_place(walk, level)}"
+        yield _Guess(name, found, known, judges)
+
+
+def _plain(leak: Leak, judges: Tensor, judged: _Trail, targets: _Trail) -> Iterator[_Guess]:
+    """Regularised linear maps from all that crossed of the auxiliary images: one that places share; and one of all to
+    all, by itself or for what the other left over, where that is not too wide."""
+    assert leak.auxiliary_pairs is not None
+    crossed, images = leak.auxiliary_pairs.smashed.double(), leak.auxiliary.images.double()
+    fitted = fit_site_map(crossed, images, sites_of(tuple(crossed.shape[1:]), leak.image_shape))
+    shared, known = (fitted.predict(trail.values[0]) for trail in (targets, judged))
+    yield _Guess(f"ridge of what crossed, shared by {fitted.sites.name}", shared, known, judges)
+    if crossed[0].numel() > _WIDEST:
+        return
+    rest = images - fitted.predict(crossed)
+    whole, correction = fit_ridges(crossed.flatten(1), (images.flatten(1), rest.flatten(1)))
+    alone, after = (
+        tuple(ridge.predict(trail.values[0].flatten(1)).view(-1, *leak.image_shape) for trail in (targets, judged))
+        for ridge in (whole, correction)
+    )
+    yield _Guess("ridge of all that crossed", alone[0], alone[1], judges)
+    name = f"ridge of all that crossed, after one shared by {fitted.sites.name}"
+    yield _Guess(name, shared + after[0], known + after[1], judges)
+
+
+def _place(walk: Walk, level: int) -> str:
+    return "at the end" if level == len(walk.steps) else f"behind {walk.steps[level].leaf.name}"
+
+
+def _remarks(walk: Walk, targets: _Trail) -> Iterator[str]:
+    stops: Sequence[Sight] = targets.stops
+    for number, (step, stop) in enumerate(zip(walk.steps, stops, strict=True)):
+        behind = walk.steps[number - 1].error ** 0.5 if number else 0.0
+        if stop.remark:
+            yield f"{step.leaf.name}: output known to {behind:.0e}, input to {step.error**0.5:.0e}, {stop.remark}"

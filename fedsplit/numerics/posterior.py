@@ -1,0 +1,123 @@
+"""The mean of a Gaussian unknown, given linear observations of it that differ in precision from sample to sample."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fedsplit.numerics.active_set import conjugate_gradients
+from fedsplit.numerics.dictionary import Dictionary
+from fedsplit.numerics.priors import FactorPrior, PlanePrior
+
+_ROWS = 8192
+_ITERATIONS = 150
+_ROUGH_ITERATIONS = 60
+_RESTARTS = 6
+_SAMPLES = 32
+_INNER_TOLERANCE = 1e-4
+_RELATIVE_RIDGE = 1e-13
+_REFINEMENTS = 2
+
+
+def from_rows(weight: Tensor, observed: Tensor, precision: Tensor, prior: FactorPrior) -> Tensor:
+    """For every sample and site, the x of observed = weight x + noise: (n, sites, outputs) -> (n, sites, inputs).
+
+    weight: (outputs, inputs). precision: (n, sites, outputs), one over the noise's variance; zero where an entry tells
+    nothing. Solved in the smaller of the two spaces.
+    """
+    mean = prior.mean.expand(observed.shape[1], -1)
+    rest = (observed - mean @ weight.T).flatten(0, 1)
+    solve = _in_inputs if weight.shape[0] > weight.shape[1] else _in_outputs
+    solved = solve(weight, rest, precision.flatten(0, 1), prior)
+    return solved.view(*observed.shape[:2], -1) + mean
+
+
+def _in_inputs(weight: Tensor, rest: Tensor, precision: Tensor, prior: FactorPrior) -> Tensor:
+    own = prior.precision()
+    outer = (weight[:, :, None] * weight[:, None, :]).flatten(1)
+    solutions: list[Tensor] = []
+    for some, precise in zip(rest.split(_ROWS), precision.split(_ROWS), strict=True):
+        # Scaled, so that what is precise to rounding and what is not have numbers of one size.
+        largest = precise.amax(dim=1, keepdim=True)
+        scale = torch.where(largest > 0, largest, 1.0)
+        relative = precise / scale
+        gram = (relative @ outer).view(-1, *own.shape)
+        least = _RELATIVE_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(dim=1) / own.diagonal().mean()
+        ridge = torch.maximum(1 / scale[:, 0], least)
+        lower = torch.linalg.cholesky(gram + ridge[:, None, None] * own)
+        solution = _solved(lower, (relative * some) @ weight)
+        exact = (1 / scale < least[:, None]).to(solution)
+        for _ in range(_REFINEMENTS):
+            # The least ridge is there for the factorisation alone; where observations suffice this takes it out.
+            left = (relative * (some - solution @ weight.T)) @ weight
+            solution = solution + exact * _solved(lower, left)
+        solutions.append(solution)
+    return torch.cat(solutions)
+
+
+def _solved(lower: Tensor, right: Tensor) -> Tensor:
+    # Two triangular systems: for many small ones much quicker than torch's own solution from Cholesky factors.
+    half = torch.linalg.solve_triangular(lower, right[..., None], upper=False)
+    return torch.linalg.solve_triangular(lower.mT, half, upper=True)[..., 0]
+
+
+def _in_outputs(weight: Tensor, rest: Tensor, precision: Tensor, prior: FactorPrior) -> Tensor:
+    spread = prior.spread(weight)
+    covariance = spread @ weight.T
+    identity = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+    least = _RELATIVE_RIDGE * covariance.diagonal().mean()
+    rows = max(1, _ROWS * 100 // len(weight) ** 2 + 1)
+    solutions: list[Tensor] = []
+    for some, precise in zip(rest.split(rows), precision.split(rows), strict=True):
+        known = (precise > 0).to(some)
+        noise = torch.where(precise > 0, 1 / precise, 1.0).maximum(least)
+        system = known[:, :, None] * covariance * known[:, None, :] + noise[:, :, None] * identity
+        lower = torch.linalg.cholesky(system)
+        solutions.append(_solved(lower, known * some) @ spread)
+    return torch.cat(solutions)
+
+
+@torch.no_grad()
+def from_planes(
+    dictionary: Dictionary, observed: Tensor, precision: Tensor, prior: PlanePrior, tolerance: float
+) -> Tensor:
+    """For every sample, the images x of observed = D'x + noise: (n, *codes) -> (n, channels, height, width).
+
+    precision: (n, *codes) as for `from_rows`. tolerance: of the equations' residual, relative. By conjugate gradients
+    in float32, each time for what is left over in float64 (once, where the tolerance is coarse); what they cannot
+    resolve stays as the prior has it.
+    """
+    scale = float(precision.max())
+    parts = zip(observed.split(_SAMPLES), precision.split(_SAMPLES), strict=True)
+    white = [_white(dictionary, some, precise / scale, prior, scale, tolerance) for some, precise in parts]
+    return prior.mean + prior.coloured(torch.cat(white))
+
+
+def _white(
+    dictionary: Dictionary, observed: Tensor, precision: Tensor, prior: PlanePrior, scale: float, tolerance: float
+) -> Tensor:
+    def equations(own: Dictionary) -> Callable[[Tensor], Tensor]:
+        relative = precision.to(own.atoms)
+
+        def product(white: Tensor) -> Tensor:
+            seen = own.correlate(prior.coloured(white))
+            return prior.coloured(own.synthesise(relative * seen)) + white / scale
+
+        return product
+
+    single = equations(replace(dictionary, atoms=dictionary.atoms.float()))
+    double = equations(dictionary)
+    rest = precision * (observed - dictionary.correlate(prior.mean[None]))
+    left = right = prior.coloured(dictionary.synthesise(rest))
+    found, goal = torch.zeros_like(right), tolerance * torch.linalg.vector_norm(right)
+    rough = tolerance > _INNER_TOLERANCE
+    for _ in range(1 if rough else _RESTARTS):
+        size = left.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(left.dtype).tiny)
+        iterations = _ROUGH_ITERATIONS if rough else _ITERATIONS
+        step = conjugate_gradients(single, (left / size).float(), max(tolerance, _INNER_TOLERANCE), iterations)
+        found = found + size * step.double()
+        left = right - double(found)
+        if torch.linalg.vector_norm(left) <= goal:
+            break
+    return found

@@ -1,0 +1,139 @@
+"""The walk backwards, where the answer is known."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fedsplit.attacks.linear_inverse import LinearInverse
+from fedsplit.attacks.sparse_inverse import SparseInverse
+from fedsplit.checks import check_cuts
+from fedsplit.errors import ScenarioError
+from fedsplit.layers.bottleneck import LowRankFactor
+from fedsplit.layers.sparse_coding import SparseCodingLayer
+from fedsplit.layers.walk import learn_walk, leaves
+from fedsplit.numerics.affine_fit import affine_fit
+from fedsplit.numerics.sparse import Fista
+from fedsplit.records.images import Shape
+from fedsplit.seeding import Seeds
+from tests import tiny
+from tests.attacks.leaks import Case, case, flat_client, noisy, pooled_client, rows_client
+
+
+def normalisation(channels: int) -> nn.BatchNorm2d:
+    layer = nn.BatchNorm2d(channels)
+    for value in (layer.running_mean, layer.running_var, layer.weight, layer.bias):
+        assert value is not None
+        nn.init.uniform_(value, 0.5, 1.5)
+    return layer
+
+
+def sparse_layer(channels: int, features: int, lambda_: float = 0.1) -> SparseCodingLayer:
+    return SparseCodingLayer(channels, features, 3, lambda_=lambda_, solver=Fista(1e-2, 50))
+
+
+def coded_client(shape: Shape) -> nn.Module:
+    """Sparse-Standard in small."""
+    stages = (sparse_layer(shape[0], 12), normalisation(12), nn.Conv2d(12, 24, 3, padding=1), normalisation(24))
+    return nn.Sequential(*stages, nn.Sequential(nn.Dropout(0.1), nn.Linear(shape[2], 60), nn.ReLU()))
+
+
+def twice_coded_client(shape: Shape) -> nn.Module:
+    stages = (sparse_layer(shape[0], 12), normalisation(12), sparse_layer(12, 20), normalisation(20))
+    return nn.Sequential(*stages, nn.Sequential(nn.Linear(shape[2], 60), nn.ReLU()))
+
+
+def convolved_client(shape: Shape) -> nn.Module:
+    """All linear, and twice as many outputs as inputs in each place."""
+    maps = nn.Conv2d(shape[0], 8, 3, padding=1)
+    return nn.Sequential(maps, normalisation(8), nn.Conv2d(8, 16, 3, padding=1), nn.Flatten(), nn.Identity())
+
+
+def low_rank_client(shape: Shape) -> nn.Module:
+    return nn.Sequential(rows_client(shape), LowRankFactor((shape[0], shape[1], 40), 16))
+
+
+def reconstruct(about: Case, **settings: Any) -> Tensor:
+    return SparseInverse(**settings).reconstruct(about.leak, Seeds(0)("attack")).images
+
+
+def shapely_error(about: Case, guess: Tensor) -> float:
+    """Squared error after the best scale and offset of each image."""
+    return (affine_fit(guess, about.truth) - about.truth).square().mean().item()
+
+
+@pytest.mark.parametrize("client", [rows_client, convolved_client])
+def test_a_client_that_loses_nothing_is_undone_exactly(client: Any):
+    about = case(client, dtype=torch.float64)
+    torch.testing.assert_close(reconstruct(about), about.truth, rtol=0, atol=1e-7)
+
+
+def test_single_precision_costs_no_more_than_its_digits():
+    about = case(rows_client)
+    torch.testing.assert_close(reconstruct(about), about.truth, rtol=0, atol=1e-3)
+
+
+def test_images_behind_sparse_codes_are_known_but_for_their_scale():
+    about = case(coded_client, auxiliary=200)
+    guess = SparseInverse().reconstruct(about.leak, Seeds(0)("attack"))
+    ridge = LinearInverse().reconstruct(about.leak, Seeds(0)("attack"))
+    assert shapely_error(about, guess.images) < 0.2 * shapely_error(about, ridge.images)
+    assert about.error(guess.images) < 0.7 * about.error(ridge.images)
+    assert "certified error of the plain reconstruction" in guess.evidence.settings
+
+
+def test_codes_behind_a_convolution_are_recovered_to_rounding():
+    about = case(coded_client, auxiliary=40, dtype=torch.float64)
+    assert about.leak.client_weights is not None
+    assert about.leak.auxiliary_pairs is not None
+    layers = tuple(leaves(about.leak.client_weights.broadcast))
+    walk = learn_walk(layers, about.leak.auxiliary.images, about.leak.auxiliary_pairs.smashed)
+    behind = {step.leaf.name: step.error**0.5 for step in walk.steps}
+    # In front of the normalisation lie the codes.
+    assert behind["1"] < 1e-9
+
+
+def test_behind_two_sparse_layers_it_is_no_worse_than_the_linear_guess():
+    about = case(twice_coded_client, auxiliary=200)
+    ridge = LinearInverse().reconstruct(about.leak, Seeds(0)("attack"))
+    assert about.error(reconstruct(about)) < about.error(ridge.images) < about.anchor
+
+
+def test_where_a_flat_layer_lets_too_little_through_the_rest_comes_from_the_auxiliary_images():
+    about = case(flat_client)
+    guess = SparseInverse().reconstruct(about.leak, Seeds(0)("attack"))
+    assert "not injective in 100.0% of rows" in guess.evidence.settings
+    assert about.error(guess.images) < 0.3 * about.anchor
+
+
+def test_a_bottleneck_is_walked_through():
+    about = case(low_rank_client)
+    assert about.error(reconstruct(about)) < 0.6 * about.anchor
+
+
+def test_noise_leaves_the_regularised_linear_map():
+    about = case(rows_client, noisy)
+    guess = SparseInverse().reconstruct(about.leak, Seeds(0)("attack"))
+    assert guess.evidence.settings.startswith("ridge")
+    assert about.error(guess.images) < 0.8 * about.anchor
+
+
+def test_a_permuted_leak_is_worse_than_no_leak():
+    about = case(coded_client, auxiliary=100)
+    order = torch.randperm(len(about.truth), generator=Seeds(0)("order"))
+    permuted = replace(about, leak=about.leak.permuted(order))
+    assert about.error(reconstruct(permuted)) > about.anchor
+
+
+def test_layers_that_it_cannot_undo_are_named():
+    refusal = SparseInverse().refuses(pooled_client((1, 12, 12)))
+    assert refusal == "cannot undo the AvgPool2d at '2'"
+    assert not SparseInverse().refuses(coded_client((1, 12, 12)))
+
+
+def test_a_scenario_with_such_a_row_is_refused_before_any_compute():
+    attacked = ("attacks=[{kind: sparse_inverse}]", "threats=[{kind: curious_server}]")
+    with pytest.raises(ScenarioError, match=r"attacks\.0.*cannot undo the MaxPool2d at 'pool1' \(in row 'none'\)"):
+        check_cuts(tiny.scenario("model={kind: lenet}", "cut=pool1", *attacked), (1, 8, 8), 10)

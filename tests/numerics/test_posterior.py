@@ -1,0 +1,87 @@
+"""Posterior means against the textbook formula."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from fedsplit.numerics.dictionary import Dictionary
+from fedsplit.numerics.pixel_posterior import from_correlations
+from fedsplit.numerics.posterior import from_planes, from_rows
+from fedsplit.numerics.priors import FactorPrior, factor_prior, stationary_prior, white_prior
+from fedsplit.seeding import Seeds
+
+
+def normal(*shape: int, name: str = "inputs") -> Tensor:
+    return torch.randn(*shape, generator=Seeds(0)(name), dtype=torch.float64)
+
+
+def textbook(matrix: Tensor, observed: Tensor, precision: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+    """One sample: the mean of x ~ N(mean, covariance) given observed = matrix x + noise."""
+    own = torch.linalg.inv(covariance)
+    system = matrix.T @ (precision[:, None] * matrix) + own
+    return torch.linalg.solve(system, matrix.T @ (precision * observed) + own @ mean)
+
+
+@pytest.mark.parametrize("outputs", [3, 12])
+def test_rows(outputs: int):
+    prior = FactorPrior(normal(4, 6, name="mean"), normal(9, 6, name="factor"), 0.3)
+    weight, observed = normal(outputs, 6, name="weight"), normal(5, 4, outputs, name="observed")
+    precision = 2.0 * (normal(5, 4, outputs, name="known") > 0).double()
+    found = from_rows(weight, observed, precision, prior)
+    for sample in range(5):
+        for site in range(4):
+            expected = textbook(
+                weight, observed[sample, site], precision[sample, site], prior.mean[site], prior.covariance()
+            )
+            torch.testing.assert_close(found[sample, site], expected, rtol=1e-8, atol=1e-8)
+
+
+def dictionary(channels: int = 1) -> Dictionary:
+    return Dictionary(normal(5, channels, 3, 3, name="atoms") / 3, (6, 6), 1, 1)
+
+
+def matrix(about: Dictionary) -> Tensor:
+    """The correlations with all atoms, (codes, pixels)."""
+    count = about.atoms.shape[1] * 36
+    return about.correlate(torch.eye(count, dtype=torch.float64).view(count, -1, 6, 6)).flatten(1).T
+
+
+def test_pixels_from_correlations():
+    about = dictionary()
+    prior = factor_prior(normal(50, 36, name="samples"))
+    correlations, active = normal(3, 5, 6, 6, name="correlations"), normal(3, 5, 6, 6, name="active") > 1
+    found = from_correlations(about, correlations, active, (0.01, 2.0), prior)
+    for own, seen, some in zip(active, correlations, found, strict=True):
+        precision = torch.where(own.flatten(), 100.0, 0.5).double()
+        expected = textbook(matrix(about), seen.flatten(), precision, prior.mean, prior.covariance())
+        torch.testing.assert_close(some.flatten(), expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("make", [white_prior, stationary_prior])
+def test_planes(make):
+    about, samples = dictionary(2), normal(40, 2, 6, 6, name="samples")
+    prior = make(samples)
+    roots = prior.coloured(torch.eye(72, dtype=torch.float64).view(72, 2, 6, 6)).flatten(1)
+    observed = normal(3, 5, 6, 6, name="observed")
+    precision = 3.0 * (normal(3, 5, 6, 6, name="known") > 0).double()
+    found = from_planes(about, observed, precision, prior, 1e-12)
+    for seen, precise, some in zip(observed, precision, found, strict=True):
+        expected = textbook(matrix(about), seen.flatten(), precise.flatten(), prior.mean.flatten(), roots @ roots.T)
+        torch.testing.assert_close(some.flatten(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_stationary_prior_has_the_covariance_of_what_is_stationary():
+    white = normal(4000, 1, 8, 8)
+    samples = white + 0.7 * white.roll(1, dims=3)
+    prior = stationary_prior(samples)
+    coloured = prior.coloured(normal(4000, 1, 8, 8, name="other"))
+    for lag, expected in ((0, 1.49), (1, 0.7), (2, 0.0)):
+        assert (coloured * coloured.roll(lag, dims=3)).mean().item() == pytest.approx(expected, abs=0.03)
+
+
+def test_a_prior_of_few_samples_is_shrunk_towards_an_even_one():
+    few, many = factor_prior(normal(8, 40)), factor_prior(normal(4000, 40))
+    even = torch.eye(40, dtype=torch.float64)
+    torch.testing.assert_close(many.covariance(), even, rtol=0, atol=0.12)
+    assert (few.covariance() - even).square().mean() < 0.2 * (normal(8, 40).T.cov() - even).square().mean()
+    torch.testing.assert_close(few.precision(), torch.linalg.inv(few.covariance()))
