@@ -26,7 +26,7 @@ lint: $(VENV)/installed
 	$(BIN)/lint-imports
 
 smoke: $(VENV)/installed
-	set -e; for scenario in $$(find scenarios -name '*.yaml' | sort); do \
+	set -e; for scenario in $$(find scenarios -maxdepth 1 -name '*.yaml' | sort); do \
 		$(BIN)/fedsplit simulate $$scenario --smoke --out $$(mktemp -d)/run; \
 	done
 
