@@ -51,6 +51,8 @@ class Sca(Defense):
     backpropagate: bool = True
     """Whether the task's gradient passes through the sparse layers after the first, to their learned atoms and to the
     batch normalisation before them. Without it that normalisation has no weight and bias."""
+    gradient_tolerance: PositiveFloat = 0.1
+    """Relative residual at which a gradient through a sparse layer is good enough for a step of descent."""
     tolerance: PositiveFloat = 0.05
     """Relative duality gap at which a code is good enough."""
     iterations: PositiveInt = 20
@@ -105,6 +107,7 @@ class Sca(Defense):
             self.lambdas[index],
             Fista(self.tolerance, self.iterations),
             gradient="implicit" if passes else "none",
+            gradient_tolerance=self.gradient_tolerance,
             trainable=passes and self.dictionary == "learned",
         )
 

@@ -43,13 +43,15 @@ class SparseCodingLayer(nn.Module):
         padding: Padding = "same",
         nonnegative: bool = True,
         gradient: GradientKind = "none",
+        gradient_tolerance: float | None = None,
         trainable: bool = False,
     ) -> None:
         """lambda_: on the scale of x. solver: one of `SOLVERS` or an own one. standardise: each sample to zero mean and
         unit (unbiased) deviation over channels and pixels, which takes two numbers away from it. padding: same needs an
         odd kernel. gradient: what reaches the layers before, and the dictionary where it is trainable; none; through
         every iteration of the solver; or from the optimality conditions of the codes, in memory that does not grow
-        with the iterations. trainable: whether an optimiser moves the dictionary.
+        with the iterations. gradient_tolerance: how exactly that last one is solved for, as in `ActiveSet`. trainable:
+        whether an optimiser moves the dictionary.
 
         Initial weights come from torch's global generator. Raises ValueError for sizes that cannot be.
         """
@@ -69,6 +71,7 @@ class SparseCodingLayer(nn.Module):
         self.standardise = standardise
         self.nonnegative = nonnegative
         self.gradient: GradientKind = gradient
+        self.gradient_tolerance = gradient_tolerance
         weights = nn.init.trunc_normal_(torch.empty(features, channels, kernel_size, kernel_size))
         self.dictionary: Tensor
         if trainable:
@@ -98,7 +101,9 @@ class SparseCodingLayer(nn.Module):
                 return self.solver.solve(lasso).codes
             if self.gradient == "unroll":
                 return self.solver.unrolled(lasso)
-            codes: Tensor = _ImplicitCodes.apply(lasso.images, lasso.dictionary.atoms, _Problem(lasso, self.solver))
+            codes: Tensor = _ImplicitCodes.apply(
+                lasso.images, lasso.dictionary.atoms, _Problem(lasso, self.solver, self.gradient_tolerance)
+            )
             return codes
 
     def lasso(self, images: Tensor) -> Lasso:
@@ -191,6 +196,7 @@ def _pull_on_atoms(dictionary: Dictionary, terms: Iterable[tuple[Tensor, Tensor]
 class _Problem:
     lasso: Lasso
     solver: Solver
+    gradient_tolerance: float | None
 
 
 class _ImplicitCodes(torch.autograd.Function):
@@ -204,6 +210,7 @@ class _ImplicitCodes(torch.autograd.Function):
     def forward(ctx: FunctionCtx, images: Tensor, atoms: Tensor, problem: _Problem) -> Tensor:
         codes = problem.solver.solve(problem.lasso).codes
         ctx.save_for_backward(images, codes)
+        ctx.tolerance = problem.gradient_tolerance  # pyright: ignore[reportAttributeAccessIssue]
         ctx.dictionary = replace(problem.lasso.dictionary, atoms=atoms.detach())  # pyright: ignore[reportAttributeAccessIssue]
         return codes
 
@@ -215,7 +222,8 @@ class _ImplicitCodes(torch.autograd.Function):
         images, codes = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         dictionary: Dictionary = ctx.dictionary  # pyright: ignore[reportAttributeAccessIssue]
         with _full_precision(images):
-            direction = ActiveSet(dictionary, codes != 0).solve(grad_outputs[0])
+            tolerance: float | None = ctx.tolerance  # pyright: ignore[reportAttributeAccessIssue]
+            direction = ActiveSet(dictionary, codes != 0, tolerance).solve(grad_outputs[0])
             image_gradient = dictionary.synthesise(direction)
             if not ctx.needs_input_grad[1]:  # pyright: ignore[reportAttributeAccessIssue]
                 return image_gradient, None, None

@@ -19,8 +19,7 @@ class ActiveSet:
     dictionary: Dictionary
     active: Tensor
     tolerance: float | None = None
-    """Of the residual's norm, relative to the right-hand side's. By default 1e-12 in float64, and in float32 3e-2,
-    enough for a direction of descent."""
+    """Of the residual's norm, relative to the right-hand side's. By default 1e-12 in float64, and in float32 1e-3."""
     iterations: int = 200
     """At most this many. Where more atoms are active than there are pixels, the equations have many solutions or none,
     and the iterations stop at what they have found."""
@@ -31,7 +30,7 @@ class ActiveSet:
         dictionary = self.dictionary.in_phases()
         mask = dictionary.split(self.active.to(right))
         right = dictionary.split(right) * mask
-        tolerance = self.tolerance or (1e-12 if right.dtype == torch.float64 else 3e-2)
+        tolerance = self.tolerance or (1e-12 if right.dtype == torch.float64 else 1e-3)
 
         def product(codes: Tensor) -> Tensor:
             return dictionary.correlate(dictionary.synthesise(codes)).mul_(mask)

@@ -213,4 +213,4 @@ def test_two_stems_in_one_row_are_refused() -> None:
 def test_it_learns_with_other_defenses_around_it(model: Linear | LeNet, cut: str, tmp_path: Path) -> None:
     row = [{"kind": "sca", **SMALL}, {"kind": "gaussian_noise", "std": 0.05}]
     plan = plan_of(model=model, cut=cut, defense=defenses.validate_python(row), optimizer=Adam(learning_rate=0.01))
-    assert train(tmp_path, plan, federation((60,)), SplitFedV1(rounds=10, batch_size=10)).accuracy > 0.9
+    assert train(tmp_path, plan, federation((60,)), SplitFedV1(rounds=6, batch_size=10)).accuracy > 0.9
