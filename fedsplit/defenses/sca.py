@@ -56,7 +56,7 @@ class Sca(Defense):
     tolerance: PositiveFloat = 0.05
     """Relative duality gap at which a code is good enough."""
     iterations: PositiveInt = 20
-    """At most this many per code. Twenty are as good as 500 steps of the published dynamics, or better."""
+    """At most this many per code. Ten to forty have the objective of 500 steps of the published dynamics."""
 
     @model_validator(mode="after")
     def _one_lambda_each(self) -> "Sca":

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn.grad import conv2d_weight
 
 from fedsplit.numerics.active_set import ActiveSet
 from fedsplit.numerics.dictionary import Dictionary, normalised
@@ -145,7 +146,7 @@ class SparseCodingLayer(nn.Module):
         with _full_precision(images):
             lasso = self.lasso(images)
             error = lasso.images - lasso.dictionary.synthesise(codes)
-            patches = _pull_on_atoms(lasso.dictionary, ((codes, error),))
+            patches = _pull_on_atoms(lasso.dictionary, codes, error)
             active = (codes != 0).to(codes).sum(dim=(0, 2, 3))[:, None, None, None]
             self.dictionary.copy_(normalised(lasso.dictionary.atoms + rate / (active + 1) * patches))
 
@@ -183,13 +184,10 @@ def _full_precision(tensor: Tensor) -> torch.autocast:
     return torch.autocast(tensor.device.type, enabled=False)
 
 
-def _pull_on_atoms(dictionary: Dictionary, terms: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """The gradient of the sum of <D codes, images> over the terms (codes, images) with respect to the atoms."""
-    with torch.enable_grad():
-        atoms = dictionary.atoms.detach().requires_grad_()
-        moved = replace(dictionary, atoms=atoms)
-        values = torch.stack([(moved.synthesise(codes) * images).sum() for codes, images in terms])
-        return torch.autograd.grad(values.sum(), atoms)[0]
+def _pull_on_atoms(dictionary: Dictionary, codes: Tensor, images: Tensor) -> Tensor:
+    """The gradient of <D codes, images> with respect to the atoms."""
+    # D is the adjoint of a convolution of the images, which is what torch can differentiate without computing it.
+    return conv2d_weight(images, dictionary.atoms.shape, codes, dictionary.stride, dictionary.padding)
 
 
 @dataclass(frozen=True)
@@ -228,4 +226,5 @@ class _ImplicitCodes(torch.autograd.Function):
             if not ctx.needs_input_grad[1]:  # pyright: ignore[reportAttributeAccessIssue]
                 return image_gradient, None, None
             residual = images - dictionary.synthesise(codes)
-            return image_gradient, _pull_on_atoms(dictionary, ((direction, residual), (codes, -image_gradient))), None
+            pull = _pull_on_atoms(dictionary, direction, residual) - _pull_on_atoms(dictionary, codes, image_gradient)
+            return image_gradient, pull, None

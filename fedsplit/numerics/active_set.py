@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fedsplit.numerics.dictionary import Dictionary
+from fedsplit.numerics.products import products, samples_at_once
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,20 @@ class ActiveSet:
     @torch.no_grad()
     def solve(self, right: Tensor) -> Tensor:
         """The v on the active set with D_S'D_S v = right there: (n, features, height, width) -> the same."""
-        dictionary = self.dictionary.in_phases()
-        mask = dictionary.split(self.active.to(right))
-        right = dictionary.split(right) * mask
+        fast = products(self.dictionary)
+        mask = fast.arrange(self.active.to(right))
+        right = fast.arrange(right) * mask
         tolerance = self.tolerance or (1e-12 if right.dtype == torch.float64 else 1e-3)
 
-        def product(codes: Tensor) -> Tensor:
-            return dictionary.correlate(dictionary.synthesise(codes)).mul_(mask)
+        def solved(right: Tensor, mask: Tensor) -> Tensor:
+            def product(codes: Tensor) -> Tensor:
+                return fast.correlate(fast.synthesise(codes)).mul_(mask)
 
-        return dictionary.join(conjugate_gradients(product, right, tolerance, self.iterations))
+            return conjugate_gradients(product, right, tolerance, self.iterations)
+
+        at_once = samples_at_once(right)
+        parts = map(solved, right.split(at_once), mask.split(at_once))
+        return torch.cat(list(parts)).contiguous()
 
 
 def conjugate_gradients(
@@ -57,18 +63,18 @@ def conjugate_gradients(
         image = product(direction)
         curvature = _sums(direction * image)
         live = (power > goal) & (curvature > torch.finfo(power.dtype).eps * _sums_of_squares(direction))
-        step = torch.where(live, power / curvature, 0)
-        solution += _each(step, right) * direction
-        residual -= _each(step, right) * image
+        step = _each(torch.where(live, power / curvature, 0), right)
+        solution.addcmul_(direction, step)
+        residual.addcmul_(image, step, value=-1)
         before, power = power, _sums_of_squares(residual)
-        direction = residual + _each(torch.where(live, power / before, 0), right) * direction
+        direction.mul_(_each(torch.where(live, power / before, 0), right)).add_(residual)
         if not bool(live.any()):
             break
     return solution
 
 
 def _sums_of_squares(tensor: Tensor) -> Tensor:
-    return _sums(tensor.square())
+    return _sums(tensor * tensor)
 
 
 def _sums(tensor: Tensor) -> Tensor:

@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedsplit.numerics.dictionary import Dictionary
+from fedsplit.numerics.products import Products, products, samples_at_once
 
 _GREEDY_STEP = 1.3
 _CHECK_EVERY = 5
 _FINISHED_SHARE = 0.25
 _RISE = 1e-4
 _SHORTER = 0.96
-_CACHED_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Lasso:
 
     def objective(self, codes: Tensor) -> Tensor:
         """(n, features, height', width') -> (n,)."""
-        return self.energy(self.dictionary.synthesise(codes), codes)
+        return self.energy(self.images - self.dictionary.synthesise(codes), codes)
 
-    def energy(self, synthesis: Tensor, codes: Tensor) -> Tensor:
-        """The objective where D codes is known: (n, channels, height, width) and codes -> (n,)."""
-        return 0.5 * squares(self.images - synthesis) + self.lambda_ * self.norm(codes)
+    def energy(self, residual: Tensor, codes: Tensor) -> Tensor:
+        """The objective where image - D codes is known: (n, channels, height, width) and codes -> (n,)."""
+        return 0.5 * squares(residual) + self.lambda_ * self.norm(codes)
 
     def norm(self, codes: Tensor) -> Tensor:
         """The sum of absolute values, (n,)."""
@@ -52,6 +52,10 @@ class Lasso:
     def shrink(self, codes: Tensor, by: float) -> Tensor:
         """The proximal step: (soft) threshold."""
         return F.relu(codes - by) if self.nonnegative else F.softshrink(codes, by)
+
+    def shrink_(self, codes: Tensor, by: float) -> Tensor:
+        """`shrink`, in place."""
+        return codes.sub_(by).relu_() if self.nonnegative else codes.sub_(codes.clamp(-by, by))
 
     def dual(self, residual: Tensor, peak: Tensor) -> Tensor:
         """A lower bound of the objective from any residual and the largest entry of D' residual, (n,) -> (n,).
@@ -69,17 +73,12 @@ class Lasso:
         """The relative duality gap of any codes: (n,)."""
         residual = self.images - self.dictionary.synthesise(codes)
         peak = self.peak(self.dictionary.correlate(residual))
-        energy = self.energy(self.images - residual, codes)
+        energy = self.energy(residual, codes)
         return _relative(energy, self.dual(residual, peak))
 
     def peak(self, correlation: Tensor) -> Tensor:
         """What `dual` needs of D' residual: (n, features, height', width') -> (n,)."""
         return (correlation if self.nonnegative else correlation.abs()).amax(dim=(1, 2, 3))
-
-    def in_phases(self) -> "Lasso":
-        """The same problem in the order of `Dictionary.in_phases`."""
-        dictionary = self.dictionary.in_phases()
-        return replace(self, images=dictionary.split(self.images), dictionary=dictionary)
 
     def at(self, rows: Tensor) -> "Lasso":
         """Some of the samples."""
@@ -122,15 +121,15 @@ class Fista:
     def solve(self, lasso: Lasso, start: Tensor | None = None) -> Solution:
         """Stops a sample where its gap is reached; the reported gap says where it was not."""
         with torch.no_grad():
-            inner = lasso.in_phases()
-            first = inner.dictionary.split(_zeros(lasso) if start is None else start)
-            at_once = _at_once(first)
+            fast = products(lasso.dictionary)
+            images, first = fast.arrange(lasso.images), fast.arrange(_zeros(lasso) if start is None else start)
+            at_once = samples_at_once(first)
             parts = [
-                _Descent(replace(inner, images=images), codes).run(self.tolerance, self.iterations)
-                for images, codes in zip(inner.images.split(at_once), first.split(at_once), strict=True)
+                _Descent(replace(lasso, images=own), codes, fast).run(self.tolerance, self.iterations)
+                for own, codes in zip(images.split(at_once), first.split(at_once), strict=True)
             ]
             codes, gap, spent = (torch.cat(column) for column in zip(*map(_columns, parts), strict=True))
-            return Solution(inner.dictionary.join(codes), gap, spent)
+            return Solution(codes.contiguous(), gap, spent)
 
     def unrolled(self, lasso: Lasso) -> Tensor:
         """All iterations for every sample, from zero; restarts happen where they happen, and are not differentiated."""
@@ -191,20 +190,21 @@ SOLVERS: dict[str, Solver] = {"fista": Fista(), "lca": Lca(), "lca_gram": Lca(gr
 
 
 class _Descent:
-    """The state of greedy proximal descent over a shrinking batch; everything in phases.
+    """The state of greedy proximal descent over a shrinking batch.
 
-    D codes follows codes by linearity, so that an iteration is one product with D and one with D'.
+    The residual follows the codes by linearity, so that an iteration is one product with D and one with D'.
     """
 
-    def __init__(self, lasso: Lasso, start: Tensor) -> None:
+    def __init__(self, lasso: Lasso, start: Tensor, fast: Products) -> None:
         self.lasso = lasso
-        self.codes, self.last = start, start
-        self.synthesis = self.last_synthesis = lasso.dictionary.synthesise(start)
+        self.products = fast
+        self.codes, self.last = start, start.clone()
+        self.residual = self.last_residual = fast.residual(lasso.images, start)
         self.step = _GREEDY_STEP / lasso.bound
         self.weight = torch.full((len(start), 1, 1, 1), 2.0, dtype=start.dtype, device=start.device)
+        self.correlation = torch.empty_like(start)
         self.lower = torch.zeros_like(self.weight[:, 0, 0, 0])
-        self.energy = lasso.energy(self.synthesis, start)
-        self._threshold = self._thresholds()
+        self.energy = lasso.energy(self.residual, start)
 
     def run(self, tolerance: float, iterations: int) -> Solution:
         """Until every sample's gap is within the tolerance, or for so many iterations."""
@@ -229,60 +229,47 @@ class _Descent:
                 self._keep(~done)
         return Solution(codes, gap, spent)
 
-    def _advance(self) -> tuple[Tensor, Tensor]:
-        """One iteration. Returns the residual it started from, and the largest entry of D' residual."""
-        lasso = self.lasso
-        ahead = torch.lerp(self.last, self.codes, self.weight)
-        synthesis_ahead = torch.lerp(self.last_synthesis, self.synthesis, self.weight)
-        residual = lasso.images - synthesis_ahead
-        pull = lasso.dictionary.correlate(self.step * residual, self._threshold)
-        codes = ahead.add_(pull)
-        codes = codes.relu_() if lasso.nonnegative else F.softshrink(codes, self.step * lasso.lambda_)
-        synthesis = lasso.dictionary.synthesise(codes)
-        # The gradient test of a restart, as it shows in the image: free, since all four are at hand.
-        uphill = _dot(synthesis_ahead - synthesis, synthesis - self.synthesis) > 0
-        self.weight = torch.where(uphill, 1.0, 2.0).to(codes)[:, None, None, None]
-        self.last, self.last_synthesis, self.codes, self.synthesis = self.codes, self.synthesis, codes, synthesis
-        return residual, pull
+    def _advance(self) -> None:
+        """One iteration, in as few passes over the codes as there are."""
+        lasso, (ahead, residual) = self.lasso, self._ahead()
+        if lasso.nonnegative:
+            codes = self.products.descend(ahead, residual, self.step, lasso.lambda_).relu_()
+        else:
+            codes = lasso.shrink_(self.products.descend(ahead, residual, self.step, 0.0), self.step * lasso.lambda_)
+        self._arrive(codes, residual)
 
     def _checked(self) -> Tensor:
         """One iteration that also tells the relative duality gaps, (n,)."""
-        lasso = self.lasso
-        residual, pull = self._advance()
-        shift = self.step * lasso.lambda_ if lasso.nonnegative else 0.0
-        self.lower = torch.maximum(self.lower, lasso.dual(residual, (lasso.peak(pull) + shift) / self.step))
-        energy = lasso.energy(self.synthesis, self.codes)
+        lasso, (ahead, residual) = self.lasso, self._ahead()
+        correlation = self.products.correlate(residual, out=self.correlation)
+        self._arrive(lasso.shrink_(ahead.add_(correlation, alpha=self.step), self.step * lasso.lambda_), residual)
+        self.lower = torch.maximum(self.lower, lasso.dual(residual, lasso.peak(correlation)))
+        energy = lasso.energy(self.residual, self.codes)
         # Beyond 1 / bound descent is not certain: where the objective rises, the step gives way.
         if bool((energy > (1 + _RISE) * self.energy).any()):
-            self._shorten()
+            self.step = max(1 / lasso.bound, _SHORTER * self.step)
         self.energy = energy
         return _relative(energy, self.lower)
 
-    def _shorten(self) -> None:
-        self.step = max(1 / self.lasso.bound, _SHORTER * self.step)
-        self._threshold = self._thresholds()
+    def _ahead(self) -> tuple[Tensor, Tensor]:
+        """The codes with their momentum, in the place of the last ones, and what they leave of the images."""
+        return self.last.lerp_(self.codes, self.weight), self.last_residual.lerp(self.residual, self.weight)
 
-    def _thresholds(self) -> Tensor | None:
-        # The threshold of non-negative codes rides on the convolution as its bias, and costs no pass of its own.
-        if not self.lasso.nonnegative:
-            return None
-        return self.codes.new_full((self.codes.shape[1],), -self.step * self.lasso.lambda_)
+    def _arrive(self, codes: Tensor, residual_ahead: Tensor) -> None:
+        residual = self.products.residual(self.lasso.images, codes)
+        # The gradient test of a restart, as it shows in the image: free, since all three are at hand.
+        uphill = _dot(residual - residual_ahead, self.residual - residual) > 0
+        self.weight = (2 - uphill.to(codes))[:, None, None, None]
+        self.last, self.last_residual, self.codes, self.residual = self.codes, self.residual, codes, residual
 
     def _keep(self, rows: Tensor) -> None:
         self.lasso = self.lasso.at(rows)
-        for name in ("codes", "last", "synthesis", "last_synthesis", "weight", "lower", "energy"):
+        for name in ("codes", "last", "correlation", "residual", "last_residual", "weight", "lower", "energy"):
             setattr(self, name, getattr(self, name)[rows])
 
 
 def _columns(solution: Solution) -> tuple[Tensor, Tensor, Tensor]:
     return solution.codes, solution.gap, solution.iterations
-
-
-def _at_once(codes: Tensor) -> int:
-    """How many samples are worked on together: on a CPU, as many as its cache can hold the codes of."""
-    if codes.device.type != "cpu" or not len(codes):
-        return max(1, len(codes))
-    return max(1, _CACHED_BYTES // (codes[0].numel() * codes.element_size()))
 
 
 def squares(images: Tensor) -> Tensor:

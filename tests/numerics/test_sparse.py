@@ -10,7 +10,7 @@ from sklearn.linear_model import Lasso as Reference
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedsplit.numerics import sparse
+from fedsplit.numerics import products
 from fedsplit.numerics.dictionary import Dictionary, normalised
 from fedsplit.numerics.sparse import Fista, Lasso, Lca, Solver
 from fedsplit.seeding import Seeds
@@ -224,7 +224,7 @@ def test_more_samples_than_are_worked_on_together(monkeypatch: pytest.MonkeyPatc
     lasso = mixed()
     whole = EXACT.solve(lasso)
     bytes_of_three = 3 * whole.codes[0].numel() * 8
-    monkeypatch.setattr(sparse, "_CACHED_BYTES", bytes_of_three)
+    monkeypatch.setattr(products, "_CACHED_BYTES", bytes_of_three)
     in_parts = EXACT.solve(lasso)
     torch.testing.assert_close(in_parts.codes, whole.codes, rtol=0, atol=1e-6)
     assert in_parts.gap.shape == in_parts.iterations.shape == (8,)
