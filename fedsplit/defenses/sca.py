@@ -53,10 +53,10 @@ class Sca(Defense):
     batch normalisation before them. Without it that normalisation has no weight and bias."""
     gradient_tolerance: PositiveFloat = 0.1
     """Relative residual at which a gradient through a sparse layer is good enough for a step of descent."""
-    tolerance: PositiveFloat = 0.05
-    """Relative duality gap at which a code is good enough."""
-    iterations: PositiveInt = 20
-    """At most this many per code. Ten to forty have the objective of 500 steps of the published dynamics."""
+    tolerance: PositiveFloat = 0.2
+    """Relative duality gap at which a code is good enough. 500 steps of the published dynamics leave 0.15 to 0.8."""
+    iterations: PositiveInt = 30
+    """At most this many per code."""
 
     @model_validator(mode="after")
     def _one_lambda_each(self) -> "Sca":

@@ -15,6 +15,7 @@ from torch.nn.grad import conv2d_weight
 
 from fedsplit.numerics.active_set import ActiveSet
 from fedsplit.numerics.dictionary import Dictionary, normalised
+from fedsplit.numerics.products import products
 from fedsplit.numerics.sparse import SOLVERS, Lasso, Solution, Solver
 
 GradientKind = Literal["none", "unroll", "implicit"]
@@ -145,7 +146,9 @@ class SparseCodingLayer(nn.Module):
         with N the number of its non-zero codes in the batch."""
         with _full_precision(images):
             lasso = self.lasso(images)
-            error = lasso.images - lasso.dictionary.synthesise(codes)
+            fast = products(lasso.dictionary)
+            codes = fast.arrange(codes)
+            error = fast.residual(lasso.images, codes)
             patches = _pull_on_atoms(lasso.dictionary, codes, error)
             active = (codes != 0).to(codes).sum(dim=(0, 2, 3))[:, None, None, None]
             self.dictionary.copy_(normalised(lasso.dictionary.atoms + rate / (active + 1) * patches))
@@ -222,9 +225,11 @@ class _ImplicitCodes(torch.autograd.Function):
         with _full_precision(images):
             tolerance: float | None = ctx.tolerance  # pyright: ignore[reportAttributeAccessIssue]
             direction = ActiveSet(dictionary, codes != 0, tolerance).solve(grad_outputs[0])
-            image_gradient = dictionary.synthesise(direction)
+            fast = products(dictionary)
+            image_gradient = fast.synthesise(direction)
             if not ctx.needs_input_grad[1]:  # pyright: ignore[reportAttributeAccessIssue]
                 return image_gradient, None, None
-            residual = images - dictionary.synthesise(codes)
+            codes = fast.arrange(codes)
+            residual = fast.residual(images, codes)
             pull = _pull_on_atoms(dictionary, direction, residual) - _pull_on_atoms(dictionary, codes, image_gradient)
             return image_gradient, pull, None

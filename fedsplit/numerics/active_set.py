@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedsplit.numerics.dictionary import Dictionary
-from fedsplit.numerics.products import products, samples_at_once
+from fedsplit.numerics.products import in_parts, products
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,17 @@ class ActiveSet:
     def solve(self, right: Tensor) -> Tensor:
         """The v on the active set with D_S'D_S v = right there: (n, features, height, width) -> the same."""
         fast = products(self.dictionary)
-        mask = fast.arrange(self.active.to(right))
-        right = fast.arrange(right) * mask
         tolerance = self.tolerance or (1e-12 if right.dtype == torch.float64 else 1e-3)
 
-        def solved(right: Tensor, mask: Tensor) -> Tensor:
+        def solved(rows: slice) -> Tensor:
+            mask = fast.arrange(self.active[rows].to(right))
+
             def product(codes: Tensor) -> Tensor:
                 return fast.correlate(fast.synthesise(codes)).mul_(mask)
 
-            return conjugate_gradients(product, right, tolerance, self.iterations)
+            return conjugate_gradients(product, fast.arrange(right[rows]) * mask, tolerance, self.iterations)
 
-        at_once = samples_at_once(right)
-        parts = map(solved, right.split(at_once), mask.split(at_once))
-        return torch.cat(list(parts)).contiguous()
+        return torch.cat([solved(rows) for rows in in_parts(self.dictionary, len(right))])
 
 
 def conjugate_gradients(

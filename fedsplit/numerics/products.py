@@ -4,6 +4,8 @@ On a CPU a convolution of a few channels runs at a small part of the speed of on
 matrix product each over the windows of the images; elsewhere they are convolutions over channels that lie together.
 """
 
+import math
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
@@ -31,7 +33,7 @@ class Products(Protocol):
         ...
 
     def correlate(self, images: Tensor, out: Tensor | None = None) -> Tensor:
-        """D' images, written into `out` where there is one."""
+        """D' images; `out` has room for them that may be used."""
         ...
 
     def descend(self, codes: Tensor, residual: Tensor, step: float, price: float) -> Tensor:
@@ -44,11 +46,12 @@ def products(dictionary: Dictionary) -> Products:
     return _Windows(dictionary) if dictionary.atoms.shape[1] <= _FEW_CHANNELS else _Convolutions(dictionary)
 
 
-def samples_at_once(codes: Tensor) -> int:
-    """How many samples are worked on together: on a CPU, as many as its cache can hold the codes of."""
-    if codes.device.type != "cpu" or not len(codes):
-        return max(1, len(codes))
-    return max(1, _CACHED_BYTES // (codes[0].numel() * codes.element_size()))
+def in_parts(dictionary: Dictionary, count: int) -> Iterator[slice]:
+    """Which samples are worked on together: on a CPU, as many as its cache can hold the codes of."""
+    atoms = dictionary.atoms
+    fitting = _CACHED_BYTES // (math.prod(dictionary.codes) * atoms.element_size())
+    at_once = max(1, fitting if atoms.device.type == "cpu" else count)
+    return (slice(first, first + at_once) for first in range(0, max(1, count), at_once))
 
 
 class _Convolutions:
@@ -67,8 +70,8 @@ class _Convolutions:
         return images - self._dictionary.synthesise(codes)
 
     def correlate(self, images: Tensor, out: Tensor | None = None) -> Tensor:
-        codes = self._dictionary.correlate(images)
-        return codes if out is None else out.copy_(codes)
+        del out
+        return self._dictionary.correlate(images)
 
     def descend(self, codes: Tensor, residual: Tensor, step: float, price: float) -> Tensor:
         # The price rides on the convolution as its bias, and costs no pass of its own.

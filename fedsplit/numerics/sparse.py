@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedsplit.numerics.dictionary import Dictionary
-from fedsplit.numerics.products import Products, products, samples_at_once
+from fedsplit.numerics.products import Products, in_parts, products
 
 _GREEDY_STEP = 1.3
 _CHECK_EVERY = 5
@@ -80,7 +80,7 @@ class Lasso:
         """What `dual` needs of D' residual: (n, features, height', width') -> (n,)."""
         return (correlation if self.nonnegative else correlation.abs()).amax(dim=(1, 2, 3))
 
-    def at(self, rows: Tensor) -> "Lasso":
+    def at(self, rows: Tensor | slice) -> "Lasso":
         """Some of the samples."""
         return replace(self, images=self.images[rows])
 
@@ -122,14 +122,14 @@ class Fista:
         """Stops a sample where its gap is reached; the reported gap says where it was not."""
         with torch.no_grad():
             fast = products(lasso.dictionary)
-            images, first = fast.arrange(lasso.images), fast.arrange(_zeros(lasso) if start is None else start)
-            at_once = samples_at_once(first)
             parts = [
-                _Descent(replace(lasso, images=own), codes, fast).run(self.tolerance, self.iterations)
-                for own, codes in zip(images.split(at_once), first.split(at_once), strict=True)
+                _Descent(lasso.at(rows), None if start is None else start[rows], fast).run(
+                    self.tolerance, self.iterations
+                )
+                for rows in in_parts(lasso.dictionary, len(lasso.images))
             ]
             codes, gap, spent = (torch.cat(column) for column in zip(*map(_columns, parts), strict=True))
-            return Solution(codes.contiguous(), gap, spent)
+            return Solution(codes, gap, spent)
 
     def unrolled(self, lasso: Lasso) -> Tensor:
         """All iterations for every sample, from zero; restarts happen where they happen, and are not differentiated."""
@@ -195,10 +195,11 @@ class _Descent:
     The residual follows the codes by linearity, so that an iteration is one product with D and one with D'.
     """
 
-    def __init__(self, lasso: Lasso, start: Tensor, fast: Products) -> None:
-        self.lasso = lasso
+    def __init__(self, lasso: Lasso, start: Tensor | None, fast: Products) -> None:
+        self.lasso = lasso = replace(lasso, images=fast.arrange(lasso.images))
         self.products = fast
-        self.codes, self.last = start, start.clone()
+        start = fast.arrange(_zeros(lasso) if start is None else start)
+        self.codes, self.last = start.clone(), start.clone()
         self.residual = self.last_residual = fast.residual(lasso.images, start)
         self.step = _GREEDY_STEP / lasso.bound
         self.weight = torch.full((len(start), 1, 1, 1), 2.0, dtype=start.dtype, device=start.device)
