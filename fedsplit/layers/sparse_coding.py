@@ -110,7 +110,7 @@ class SparseCodingLayer(nn.Module):
 
     def lasso(self, images: Tensor) -> Lasso:
         """The problem that images, as they come, pose to this layer."""
-        dictionary = Dictionary(self.atoms, (images.shape[-2], images.shape[-1]), self.stride, self.padding)
+        dictionary = self._dictionary_for(images)
         bound = 0.0 if images.is_meta else self._bound(dictionary)
         return Lasso(self.standardised(_wide(images)), dictionary, self.lambda_, self.nonnegative, bound)
 
@@ -145,18 +145,21 @@ class SparseCodingLayer(nn.Module):
         """Moves every atom towards what its codes left unexplained: rate / (N + 1) times the sum of code x error patch,
         with N the number of its non-zero codes in the batch."""
         with _full_precision(images):
-            lasso = self.lasso(images)
-            fast = products(lasso.dictionary)
+            dictionary = self._dictionary_for(images)
+            fast = products(dictionary)
             codes = fast.arrange(codes)
-            error = fast.residual(lasso.images, codes)
-            patches = _pull_on_atoms(lasso.dictionary, codes, error)
+            error = fast.residual(self.standardised(_wide(images)), codes)
+            patches = _pull_on_atoms(dictionary, codes, error)
             active = (codes != 0).to(codes).sum(dim=(0, 2, 3))[:, None, None, None]
-            self.dictionary.copy_(normalised(lasso.dictionary.atoms + rate / (active + 1) * patches))
+            self.dictionary.copy_(normalised(dictionary.atoms + rate / (active + 1) * patches))
 
     def extra_repr(self) -> str:
         """For printing."""
         features, channels, kernel, _ = self.dictionary.shape
         return f"{channels}, {features}, kernel_size={kernel}, stride={self.stride}, lambda_={self.lambda_}"
+
+    def _dictionary_for(self, images: Tensor) -> Dictionary:
+        return Dictionary(self.atoms, (images.shape[-2], images.shape[-1]), self.stride, self.padding)
 
     def _size(self, codes: Tensor) -> tuple[int, int]:
         kernel = self.dictionary.shape[-1]

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 _GRID_PER_DEGREE = 16
 _ROUNDING = 1e-4
+_SQUARINGS = 4
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,11 @@ class Dictionary:
         phases = _phases_of(self.atoms.detach().float(), self.stride)
         degree = phases.shape[-1] - 1
         grid = _GRID_PER_DEGREE * max(1, degree)
-        symbol = torch.fft.rfft2(phases, s=(grid, grid)).permute(2, 3, 0, 1).flatten(0, 1)
-        wide = symbol if symbol.shape[1] <= symbol.shape[2] else symbol.mT
-        largest = torch.linalg.eigvalsh(wide @ wide.mH).max().item()
+        real, imaginary = _symbol(phases, grid)
+        # D D* is hermitian: its real part and its imaginary one, in one product each.
+        both = torch.cat([real, imaginary], dim=2)
+        turned = torch.cat([imaginary, -real], dim=2)
+        largest = _largest_eigenvalue(both @ both.mT, turned @ both.mT)
         return (1 + _ROUNDING) * largest / math.cos(math.pi * degree / grid) ** 2
 
 
@@ -75,3 +78,34 @@ def _phases_of(atoms: Tensor, stride: int) -> Tensor:
         return atoms
     missing = -atoms.shape[-1] % stride
     return F.pixel_unshuffle(F.pad(atoms, (0, missing, 0, missing)), stride)
+
+
+def _symbol(atoms: Tensor, grid: int) -> tuple[Tensor, Tensor]:
+    """The atoms' Fourier transform on half a grid x grid plane, real and imaginary: (points, m, n), m <= n of features
+    and channels. The other half is its conjugate."""
+    features, channels, kernel, _ = atoms.shape
+    offsets = torch.arange(kernel, device=atoms.device)
+    down, right = torch.arange(grid, device=atoms.device), torch.arange(grid // 2 + 1, device=atoms.device)
+    turns = (down[:, None] * offsets % grid)[:, None, :, None] + (right[:, None] * offsets % grid)[None, :, None, :]
+    angle = (2 * math.pi / grid) * turns.flatten(0, 1).flatten(1).to(atoms)
+    wide = atoms if features <= channels else atoms.transpose(0, 1)
+    flat = wide.flatten(2).flatten(0, 1)
+    shape = (len(angle), min(features, channels), max(features, channels))
+    return (angle.cos() @ flat.T).view(shape), -(angle.sin() @ flat.T).view(shape)
+
+
+def _largest_eigenvalue(real: Tensor, imaginary: Tensor) -> float:
+    """Of all the hermitian matrices real + i imaginary, none of them with an eigenvalue below 0: (points, m, m)."""
+    power_real, power_imaginary, power = real, imaginary, 1
+    for _ in range(_SQUARINGS):
+        # Eigenvalues are asked for only where the largest can be. That of A = B^p is between |A| (Frobenius, a bound
+        # from above) and |A|^2 / trace A.
+        square = power_real.square().sum(dim=(1, 2)) + power_imaginary.square().sum(dim=(1, 2))
+        trace = power_real.diagonal(dim1=1, dim2=2).sum(dim=1)
+        least = (square / trace.clamp(min=torch.finfo(trace.dtype).tiny)).max()
+        likely = square.sqrt() >= (1 - power * _ROUNDING) * least
+        real, imaginary = real[likely], imaginary[likely]
+        scale = least.clamp(min=torch.finfo(trace.dtype).tiny)
+        one, other = power_real[likely] / scale, power_imaginary[likely] / scale
+        power_real, power_imaginary, power = one @ one - other @ other, one @ other + other @ one, 2 * power
+    return float(torch.linalg.eigvalsh(torch.complex(real, imaginary)).max())
