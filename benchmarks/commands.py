@@ -31,7 +31,7 @@ COMMANDS = (
     Command("help", ("--help",), 0.5, runs=5),
     Command("digits inline", ("simulate", "scenarios/digits.yaml", "--engine", "inline"), 20),
     Command("digits flower", ("simulate", "scenarios/digits.yaml", "--engine", "flower"), 60),
-    Command("medmnist", ("simulate", "scenarios/medmnist.yaml"), 300),
+    Command("medmnist", ("simulate", "scenarios/medmnist.yaml"), 480),
 )
 
 

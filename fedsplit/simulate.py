@@ -5,6 +5,8 @@ import platform
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,6 +33,8 @@ from fedsplit.seeding import Seeds
 from fedsplit.split import Segment
 
 _ERROR = Mse()
+_OBSERVED = 4
+"""Exposures that are kept for the next attack: defended and not, of both kinds of leak."""
 
 Passed = Mapping[tuple[int, str, str, str, int], bool]
 """(seed, threat, attack, leak, round) -> whether this attack is valid on the undefended row."""
@@ -80,17 +84,27 @@ def run_cell(
         with blaming(f"defense {cell.row}"):
             plan, start = _warm_started(plan, parties.data.public)
         trained = scenario.engine.train(scenario.protocol, plan, start, parties.data, scenario.recording, checkpoint)
-        results = [_fight(scenario, cell, duel, plan, trained, parties, passed) for duel in scenario.duels]
+
+        observe = lru_cache(_OBSERVED)(partial(expose, plan, trained, parties.data, parties.auxiliary))
+        results = [_fight(scenario, cell, duel, plan, trained, parties, passed, observe) for duel in scenario.duels]
     return tuple(outcome for outcome, _ in results), tuple(exhibit for _, exhibit in results)
 
 
 def _fight(
-    scenario: Scenario, cell: Cell, duel: Duel, plan: Plan, trained: Trained, parties: Parties, passed: Passed
+    scenario: Scenario,
+    cell: Cell,
+    duel: Duel,
+    plan: Plan,
+    trained: Trained,
+    parties: Parties,
+    passed: Passed,
+    observe: Callable[[Observation], Exposure],
 ) -> tuple[Outcome, Exhibit]:
     seeds = plan.seeds.child(duel.attack_name, duel.attack.leak, duel.round)
     with blaming(f"defense {cell.row}"):
         defended, bare = (
-            expose(plan, trained, parties.data, parties.auxiliary, Observation(duel.attack.leak, duel.round, known))
+            # A copy, for what an attack writes into its leak is nobody else's business.
+            deepcopy(observe(Observation(duel.attack.leak, duel.round, known)))
             for known in (True, False)
         )
     exposed = bare if duel.threat.knows_defense == "no" else defended

@@ -478,17 +478,32 @@ def test_test_rows_can_be_targets_and_all_of_them(tmp_path: Path) -> None:
     assert outcome.targets == 45 and outcome.valid, outcome.reason
 
 
+def test_what_an_attack_writes_into_its_leak_changes_no_other_attack(tmp_path: Path) -> None:
+    def act(leak: Leak) -> Tensor:
+        assert leak.smashed is not None and leak.auxiliary_pairs is not None
+        guess = leak.auxiliary.images.mean(dim=0).expand(16, *leak.image_shape).clone()
+        for tensor in (leak.smashed, leak.auxiliary_pairs.smashed, leak.auxiliary.images):
+            tensor.zero_()
+        return guess
+
+    Failing.act = act
+    alone, _ = run(tmp_path / "alone", "attacks=[{kind: linear_inverse}]")
+    after, _ = run(tmp_path / "after", f"attacks=[{{kind: '{HERE}:Failing'}}, {{kind: linear_inverse}}]")
+    assert numbers(alone) == [one for one in numbers(after) if one["attack"] == "linear_inverse"]
+
+
 def test_all_metrics_in_double_precision(tmp_path: Path) -> None:
     outcomes, _ = run(
         tmp_path,
         "precision=float64",
-        "metrics=[{kind: psnr}, {kind: ssim}, {kind: mse}, {kind: fid}, {kind: reidentification},"
-        " {kind: reidentification, by: features}]",
+        "metrics=[{kind: psnr}, {kind: ssim}, {kind: psnr_affine}, {kind: ssim_affine}, {kind: mse}, {kind: fid},"
+        " {kind: reidentification}, {kind: reidentification, by: features}]",
         "headline=reidentification_pixels",
         "defenses={both: [{kind: low_rank, rank: 4}, {kind: gaussian_noise, std: 0.1}]}",
     )
     undefended = only(outcomes, "none")
-    names = {"psnr", "ssim", "mse", "fid_evaluator", "reidentification_pixels", "reidentification_features"}
+    names = {"psnr", "ssim", "psnr_affine", "ssim_affine", "mse", "fid_evaluator"}
+    names |= {"reidentification_pixels", "reidentification_features"}
     assert set(undefended.scores) == names == set(undefended.anchors["mean_image"])
     assert all(score.mean is not None and isfinite(score.mean) for score in undefended.scores.values())
     assert undefended.anchors["mean_image"]["reidentification_pixels"] == pytest.approx(1 / 16)

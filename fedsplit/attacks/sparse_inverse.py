@@ -1,4 +1,5 @@
-"""The client walked backwards, layer by layer, with what the optimality of sparse codes tells; nothing is trained.
+"""The client walked backwards, layer by layer, with what the optimality of sparse codes tells. Nothing is trained,
+unless a decoder is asked for that takes the recovered codes.
 
 Codes that minimise 1/2 |x - D a|^2 + lambda |a|_1 tell whoever knows D the exact projection of x on the active atoms
 (the optimality conditions: Tibshirani, "The lasso problem and uniqueness", Electronic Journal of Statistics 2013).
@@ -6,23 +7,30 @@ Codes that minimise 1/2 |x - D a|^2 + lambda |a|_1 tell whoever knows D the exac
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import torch
 from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 
 from fedsplit.attacks.base import Attack
+from fedsplit.layers.decoder_training import DecoderTraining, Material, decode
 from fedsplit.layers.site_map import fit_site_map
 from fedsplit.layers.sites import sites_of
+from fedsplit.layers.sparse_coding import SparseCodingLayer
 from fedsplit.layers.undo import Sight
 from fedsplit.layers.walk import Walk, learn_walk, leaves, unwalkable
 from fedsplit.numerics.ridge import fit_ridge, fit_ridges
 from fedsplit.records.leak import Asset, Leak
 from fedsplit.records.reconstruction import Evidence, Reconstruction
+from fedsplit.seeding import Seeds
 
 _CLEAR = 0.15
 """Of the mean image's error: where a walk that loses nothing before its last step comes below it, no ridge is tried."""
 _WIDEST = 30_000
+_DECODER = DecoderTraining(
+    width=192, depth=1, epochs=10, batch_size=32, learning_rates=(0.001, 0.003, 0.009), trial_epochs=1
+)
 
 
 class SparseInverse(Attack):
@@ -43,6 +51,9 @@ class SparseInverse(Attack):
     """Further auxiliary images, at most, that are walked for the ridges."""
     judges: PositiveInt = 128
     """Validation images, at most, by which the guess is chosen."""
+    refine: Literal["none", "network"] = "none"
+    """Whether a decoder is trained too, on the codes that were recovered of all auxiliary images (on the walk's end,
+    where nothing is sparsely coded)."""
 
     def refuses(self, client: nn.Module) -> str:
         """A layer that no step is known for."""
@@ -50,8 +61,7 @@ class SparseInverse(Attack):
         return "" if leaf is None else f"cannot undo the {type(leaf.module).__name__} at {leaf.name!r}"
 
     def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:
-        """Deterministic. The client's weights are read, and nothing of it is changed."""
-        del rng
+        """Deterministic but for the decoder. The client's weights are read, and nothing of it is changed."""
         assert leak.smashed is not None and leak.client_weights is not None and leak.auxiliary_pairs is not None
         images, pairs = leak.auxiliary.images, leak.auxiliary_pairs
         own = min(self.lessons, -(-len(images) // 2))
@@ -68,6 +78,8 @@ class SparseInverse(Attack):
             students = _Trail(pairs.smashed[rest], walk)
             guesses += _ridges(walk, images[rest].double(), students, judges, judged, targets)
             guesses += _plain(leak, judges, judged, targets)
+        if self.refine == "network":
+            guesses.append(_decoded(leak, walk, judges, judged, targets, rng))
         # An error ten times smaller counts alike on every image, but none may be bought with a worse sum of squares.
         admitted = [guess for guess in guesses if guess.error <= guesses[0].error]
         best = min(admitted, key=lambda guess: guess.decades)
@@ -158,6 +170,23 @@ def _plain(leak: Leak, judges: Tensor, judged: _Trail, targets: _Trail) -> Itera
     yield _Guess("ridge of all that crossed", alone[0], alone[1], judges)
     name = f"ridge of all that crossed, after one shared by {fitted.sites.name}"
     yield _Guess(name, shared + after[0], known + after[1], judges)
+
+
+def _decoded(leak: Leak, walk: Walk, judges: Tensor, judged: _Trail, targets: _Trail, rng: Generator) -> _Guess:
+    """A decoder's, from the codes behind the sparse layer next to the image."""
+    assert leak.auxiliary_pairs is not None
+    levels = [number for number, step in enumerate(walk.steps) if isinstance(step.leaf.module, SparseCodingLayer)]
+    level = levels[-1] if levels else len(walk.steps)
+    images = leak.auxiliary.images
+    seen = _Trail(leak.auxiliary_pairs.smashed, walk).values[level].to(images)
+    known, found = (trail.values[level].to(images) for trail in (judged, targets))
+    run = _DECODER.run(
+        Material(images, seen, judges.to(images), known),
+        leak.image_shape,
+        Seeds(int(torch.randint(2**62, (), generator=rng))),
+    )
+    name = f"decoder of {len(images)} walked images, weights of epoch {run.best_epoch}, {_place(walk, level)}"
+    return _Guess(name, decode(run.best, found).double(), decode(run.best, known).double(), judges)
 
 
 def _place(walk: Walk, level: int) -> str:

@@ -101,6 +101,27 @@ def test_behind_two_sparse_layers_it_is_no_worse_than_the_linear_guess():
     assert about.error(reconstruct(about)) < about.error(ridge.images) < about.anchor
 
 
+def test_a_decoder_learns_from_the_recovered_codes_and_is_chosen_where_it_is_better():
+    def client(shape: Shape) -> nn.Module:
+        stages = (sparse_layer(shape[0], 12, 0.5), normalisation(12), sparse_layer(12, 10, 0.8), normalisation(10))
+        return nn.Sequential(*stages, nn.Sequential(nn.Linear(shape[2], 40), nn.ReLU()))
+
+    about = case(client, auxiliary=800)
+    plain = SparseInverse().reconstruct(about.leak, Seeds(0)("attack"))
+    refined = SparseInverse(refine="network").reconstruct(about.leak, Seeds(0)("attack"))
+    assert refined.evidence.settings.startswith("decoder of 800 walked images")
+    assert "behind 0" in refined.evidence.settings, "the codes of the first layer"
+    assert about.error(refined.images) < about.error(plain.images)
+    again = SparseInverse(refine="network").reconstruct(about.leak, Seeds(0)("attack"))
+    assert torch.equal(refined.images, again.images)
+
+
+def test_a_decoder_is_not_chosen_where_the_walk_is_better():
+    about = case(rows_client)
+    refined = reconstruct(about, refine="network")
+    torch.testing.assert_close(refined, reconstruct(about), rtol=0, atol=0)
+
+
 def test_where_a_flat_layer_lets_too_little_through_the_rest_comes_from_the_auxiliary_images():
     about = case(flat_client)
     guess = SparseInverse().reconstruct(about.leak, Seeds(0)("attack"))

@@ -1,0 +1,129 @@
+"""How a decoder learns to undo a client: a few learning rates are tried, the best is trained, validation images choose
+when to stop (after He, Zhang and Lee, "Model inversion attacks against collaborative inference", ACSAC 2019)."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from fedsplit.layers.decoder import Decoder
+from fedsplit.layers.site_map import SiteMap, fit_site_map
+from fedsplit.layers.sites import sites_of
+from fedsplit.progress import track
+from fedsplit.records.images import Shape
+from fedsplit.seeding import Seeds
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the decoder learns and is judged by: images (n, *image) and what is seen of them (n, *seen). release: shows
+    images anew; None where that tells nothing new."""
+
+    images: Tensor
+    seen: Tensor
+    validation_images: Tensor
+    validation_seen: Tensor
+    release: Callable[[Tensor, Generator], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """start: the decoder before training. rate: the chosen one. best: the decoder of the least validation loss, last:
+    as left. losses: of the mean image, then of each epoch."""
+
+    start: Decoder
+    rate: float
+    best: Decoder
+    best_epoch: int
+    last: Decoder
+    last_validation: float
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class DecoderTraining:
+    """width: hidden units of the decoder at each row. depth: hidden layers of its local network. epochs: passes over
+    the images with the chosen learning rate, trial_epochs for each of the rates that are tried (peak rates of Adam)."""
+
+    width: int
+    depth: int
+    epochs: int
+    batch_size: int
+    learning_rates: tuple[float, ...]
+    trial_epochs: int
+
+    def run(self, material: Material, image: Shape, seeds: Seeds) -> Run:
+        """From a closed-form linear map, or the mean image where that is better."""
+        start = self._decoder(material, image, seeds)
+        rate = self._rate(start, material, seeds)
+        return _train(start, material, rate, self.epochs, self.batch_size, seeds("train"))
+
+    def _decoder(self, material: Material, image: Shape, seeds: Seeds) -> Decoder:
+        candidates = sites_of(tuple(material.seen.shape[1:]), image)
+        start = fit_site_map(material.seen, material.images, candidates)
+        silent = replace(start, weight=torch.zeros_like(start.weight))
+        # On validation images a map that learned next to nothing may be worse than the mean image.
+        start = min(start, silent, key=lambda fitted: _error(fitted, material))
+        scale = material.seen.std()
+        with seeds.fork("decoder"):
+            return Decoder(start, torch.where(scale > 0, scale, 1.0), self.width, self.depth)
+
+    def _rate(self, start: Decoder, material: Material, seeds: Seeds) -> float:
+        if len(self.learning_rates) == 1:
+            return self.learning_rates[0]
+        # The same batches and noise for every rate, so that they differ in nothing else.
+        runs = [
+            _train(start, material, rate, self.trial_epochs, self.batch_size, seeds("trial"))
+            for rate in self.learning_rates
+        ]
+        losses = [run.last_validation for run in runs]
+        return self.learning_rates[losses.index(min(losses))]
+
+
+def decode(decoder: Decoder, seen: Tensor) -> Tensor:
+    """(n, *seen) -> (n, *image), without a graph."""
+    with torch.no_grad():
+        return torch.cat([decoder(some) for some in seen.split(_CHUNK)])
+
+
+def _train(start: Decoder, material: Material, rate: float, epochs: int, batch_size: int, rng: Generator) -> Run:
+    decoder, count = copy.deepcopy(start), len(material.images)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=rate)
+    steps = epochs * -(-count // batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.15)
+    losses = [F.mse_loss(material.images.mean(dim=0, keepdim=True).expand_as(material.images), material.images).item()]
+    best, best_epoch, best_loss = start, 0, _validation_loss(start, material)
+    loss = best_loss
+    for epoch in track(range(1, epochs + 1), "training a decoder", epochs):
+        total = torch.zeros((), dtype=torch.float64, device=material.images.device)
+        for rows in torch.randperm(count, generator=rng).to(material.images.device).split(batch_size):
+            images, seen = material.images[rows], material.seen[rows]
+            if material.release is not None:
+                seen = material.release(images, rng).to(seen)
+            step_loss = F.mse_loss(decoder(seen), images)
+            optimizer.zero_grad()
+            step_loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += step_loss.detach() * len(rows)
+        losses.append(total.item() / count)
+        loss = _validation_loss(decoder, material)
+        if loss < best_loss:
+            best, best_epoch, best_loss = copy.deepcopy(decoder), epoch, loss
+    return Run(start, rate, best, best_epoch, decoder, loss, tuple(losses))
+
+
+def _error(fitted: SiteMap, material: Material) -> float:
+    return F.mse_loss(fitted.predict(material.validation_seen), material.validation_images).item()
+
+
+def _validation_loss(decoder: Decoder, material: Material) -> float:
+    loss = F.mse_loss(decode(decoder, material.validation_seen), material.validation_images).item()
+    # A rate that diverged to no number must compare as the worst.
+    return loss if math.isfinite(loss) else math.inf
