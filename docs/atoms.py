@@ -1,5 +1,5 @@
-"""Makes docs/atoms.png: a dictionary before and after it learned from real images (FEDSPLIT_DATA), by nothing but its own
-Hebbian update: `python docs/atoms.py`."""
+"""Makes docs/atoms.png: a dictionary before and after it learned from real images (FEDSPLIT_DATA), by nothing but its
+own Hebbian update: `python docs/atoms.py`."""
 
 from pathlib import Path
 
