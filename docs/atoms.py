@@ -49,7 +49,7 @@ def learned(images: Tensor) -> list[tuple[Tensor, float]]:
             objective = layer.objective(images[:256], layer(images[:256])).mean().item()
             states.append((layer.atoms[:, 0].clone(), objective))
         batch = images[torch.randint(len(images), (64,), generator=rng)]
-        layer.hebbian_step(batch, layer(batch), rate=1.0)
+        layer.hebbian_step(batch, layer(batch), rate=0.1)
     return states
 
 

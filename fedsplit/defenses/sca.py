@@ -44,7 +44,7 @@ class Sca(Defense):
     """The first layer's atoms: random; patches of public images; or learned from public images before round 1."""
     pretraining_passes: PositiveInt = 5
     """Over the public images, where the first dictionary is pretrained."""
-    pretraining_rate: PositiveFloat = 1.0
+    pretraining_rate: PositiveFloat = 0.3
     """Of the dictionary updates of the pretraining; the published 0.01 needs thousands of them."""
     hebbian_rate: NonNegativeFloat = 0.01
     """Of the dictionary update after every step: active atoms move towards what the codes left unexplained."""

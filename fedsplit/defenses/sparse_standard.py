@@ -43,7 +43,7 @@ class SparseStandard(Defense):
     """The atoms: random; patches of public images; or learned from public images before round 1."""
     pretraining_passes: PositiveInt = 5
     """Over the public images, where the dictionary is pretrained."""
-    pretraining_rate: PositiveFloat = 1.0
+    pretraining_rate: PositiveFloat = 0.3
     """Of the dictionary updates of the pretraining; the published 0.01 needs thousands of them."""
     tolerance: PositiveFloat = 0.2
     """Relative duality gap at which a code is good enough. 500 steps of the published dynamics leave 0.15 to 0.8."""
