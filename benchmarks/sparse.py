@@ -195,16 +195,16 @@ def steps(defense: Defense, batch: Holding) -> tuple[Callable[[], object], Calla
         model=Linear(width=100), cut="rows", defense=defense, optimizer=Adam(), shape=(1, 64, 64), classes=6, seed=0
     )
     segments = plan.segments()
-    client = Client(plan, segments.client.train(), batch, {}, Seeds(0)("defense"))
-    server = Server(plan, segments.server.train(), {})
-    gradient, _ = server.step(client.send(batch))
+    client = Client(plan, segments, batch, {}, Seeds(0)("defense"))
+    server = Server(plan, segments.server, {})
+    answer = server.step(client.send(batch))
 
     def whole() -> None:
-        client.receive(server.step(client.send(batch))[0])
+        client.receive(server.step(client.send(batch)))
 
     def alone() -> None:
         client.send(batch)
-        client.receive(gradient)
+        client.receive(answer)
 
     return whole, alone
 

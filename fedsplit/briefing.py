@@ -15,6 +15,7 @@ _MEANINGS = {
     Asset.SMASHED: "smashed data",
     Asset.CUT_GRADIENTS: "cut gradients",
     Asset.LABELS: "labels",
+    Asset.HEAD_GRADIENTS: "gradients at the server's last features",
     Asset.AUXILIARY_PAIRS: "pairs of its own images with their smashed data",
     Asset.CLIENT_QUERIES: "released answers to images of its own",
     Asset.CLIENT_WEIGHTS: "client segments",
@@ -33,13 +34,14 @@ def _lines(scenario: Scenario, shape: Shape, classes: int) -> Iterator[str]:
     size = " x ".join(map(str, shape))
     smashed = " x ".join(map(str, segments.cut_shape))
     yield f"{scenario.dataset.title}: images {size}, {classes} classes, {scenario.partition.clients} clients"
-    yield f"clients hold   {', '.join(segments.client.names)}; their images and labels"
+    yield f"clients hold   {', '.join(segments.home.names)}; their images and labels"
     yield f"server holds   {', '.join(segments.server.names)}"
-    yield f"crosses        up: {smashed} smashed values per image, labels; down: cut gradients"
+    labels, features = (", labels", "") if segments.head is None else (", gradients at the head", "features and ")
+    yield f"crosses        up: {smashed} smashed values per image{labels}; down: {features}cut gradients"
     yield f"defenses       {', '.join(f'{name} ({defense.kind})' for name, defense in scenario.rows)}"
     yield f"targets        {scenario.targets.count} {scenario.targets.source} images"
     for threat in scenario.threats:
-        seen = ", ".join(_MEANINGS[asset] for asset in Asset if asset in threat.assets)
+        seen = ", ".join(_MEANINGS[asset] for asset in Asset if asset in threat.assets_without(scenario.withheld))
         yield f"{threat.kind} sees or knows {seen}"
     for duel in scenario.duels:
         uses = ", ".join(_MEANINGS[asset] for asset in Asset if asset in duel.attack.needs)
@@ -74,6 +76,8 @@ def estimate(scenario: Scenario, shape: Shape, classes: int, images: int) -> Est
     cells = tuple(scenario.cells)
     rows = [_segments(scenario, index, shape, classes) for index in range(len(scenario.rows))]
     smashed = max(prod(segments.cut_shape) for segments in rows) * item
+    hidden = max(_hidden(segments) for segments in rows) * item
+    label = 8 if scenario.head is None else 0
     parameters = max(_parameters(segments) for segments in rows) * item
     auxiliary = round(images * roles.auxiliary)
     pool = private if scenario.targets.source == "private" else round(images * roles.test)
@@ -86,7 +90,10 @@ def estimate(scenario: Scenario, shape: Shape, classes: int, images: int) -> Est
         cells=len(cells),
         attacks=len(cells) * len(scenario.duels),
         steps=scenario.protocol.steps(tuple([private // clients] * clients)) * len(cells),
-        bytes=(scenario.protocol.batch_size * (smashed + 8), scenario.protocol.batch_size * smashed),
+        bytes=(
+            scenario.protocol.batch_size * (smashed + hidden + label),
+            scenario.protocol.batch_size * (smashed + hidden),
+        ),
         memory=memory + images * prod(shape) * 4,
     )
 
@@ -97,5 +104,13 @@ def _segments(scenario: Scenario, row: int, shape: Shape, classes: int) -> Segme
 
 
 def _parameters(segments: Segments) -> int:
-    both = (segments.client, segments.server)
-    return sum(parameter.numel() for segment in both for parameter in segment.parameters())
+    return sum(parameter.numel() for parameter in segments.whole.parameters())
+
+
+def _hidden(segments: Segments) -> int:
+    """Values per image between the server segment and a head at the client."""
+    if segments.head is None:
+        return 0
+    with torch.device("meta"):
+        smashed = torch.empty((1, *segments.cut_shape), dtype=next(segments.home.parameters()).dtype)
+        return segments.server.eval()(smashed).numel()

@@ -1,15 +1,12 @@
 """What a scenario must hold as a whole, beyond what each key must: checked before any compute."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
 from fedsplit.attacks.base import Attack
 from fedsplit.errors import ScenarioError
 from fedsplit.records.images import Shape
-from fedsplit.scenario import UNDEFENDED, Cell, Scenario, feeds, offered
-from fedsplit.threats.base import Threat
+from fedsplit.scenario import UNDEFENDED, Cell, Scenario
 
 
 def check(scenario: Scenario) -> None:
@@ -78,14 +75,17 @@ def _check_attacks(scenario: Scenario) -> None:
         if attack.leak == "training" and scenario.targets.source == "test":
             reason = "test rows are never trained on"
             raise ScenarioError(reason, at=f"{at}.leak", value="training", remedy="use targets.from: private")
-        if not any(feeds(threat, attack) for threat in scenario.threats):
+        if not any(scenario.feeds(threat, attack) for threat in scenario.threats):
             remedy = "add a threat that has it, or attack the leak that holds it"
-            raise ScenarioError(_hunger(attack, scenario.threats), at=at, value=attack.kind, remedy=remedy)
+            raise ScenarioError(_hunger(scenario, attack), at=at, value=attack.kind, remedy=remedy)
 
 
-def _hunger(attack: Attack, threats: Sequence[Threat]) -> str:
+def _hunger(scenario: Scenario, attack: Attack) -> str:
     needs = ", ".join(sorted(attack.needs))
-    missing = (f"{threat.kind} lacks {', '.join(sorted(attack.needs - offered(threat, attack)))}" for threat in threats)
+    missing = (
+        f"{threat.kind} lacks {', '.join(sorted(attack.needs - scenario.offered(threat, attack)))}"
+        for threat in scenario.threats
+    )
     return f"needs {needs}, but in the {attack.leak} leak {' and '.join(missing)}"
 
 

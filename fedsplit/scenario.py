@@ -30,7 +30,7 @@ UNDEFENDED = "none"
 """The name of the row without defense; every scenario has one."""
 
 _LONGEST_FOLDER = 80
-_TRAINING_ALONE = frozenset({Asset.CUT_GRADIENTS, Asset.LABELS})
+_TRAINING_ALONE = frozenset({Asset.CUT_GRADIENTS, Asset.LABELS, Asset.HEAD_GRADIENTS})
 """What crosses the cut at training steps only."""
 
 
@@ -60,6 +60,8 @@ class Scenario(Settings):
     model: AnyModel
     cut: str
     """The last block of the client segment."""
+    head: str | None = None
+    """The first block that stays at the client with the labels (U-shaped); None where the server ends the model."""
     protocol: AnyProtocol
     optimizer: Optimizer
     defenses: Mapping[str, AnyDefense]
@@ -89,7 +91,7 @@ class Scenario(Settings):
             Duel(threat_name, threat, attack_name, attack, number)
             for threat_name, threat in _named(self.threats)
             for attack_name, attack in _named(self.attacks)
-            if feeds(threat, attack)
+            if self.feeds(threat, attack)
             for number in self.rounds(attack)
         )
 
@@ -107,6 +109,20 @@ class Scenario(Settings):
         }
         return Recording(training=tuple(kept["training"]), inference=tuple(kept["inference"]))
 
+    @property
+    def withheld(self) -> frozenset[Asset]:
+        """What no adversary on the server's side holds here, whatever its threat grants it."""
+        return self.protocol.withheld | {Asset.HEAD_GRADIENTS if self.head is None else Asset.LABELS}
+
+    def offered(self, threat: Threat, attack: Attack) -> frozenset[Asset]:
+        """The assets of this adversary that are in the leak which the attack looks at."""
+        held = threat.assets_without(self.withheld)
+        return held - _TRAINING_ALONE if attack.leak == "inference" else held
+
+    def feeds(self, threat: Threat, attack: Attack) -> bool:
+        """Whether this adversary has what the attack needs, from the leak that the attack looks at."""
+        return attack.needs <= self.offered(threat, attack)
+
     def rounds(self, attack: Attack) -> tuple[int, ...]:
         """The rounds that an attack looks at; the last one unless it says otherwise."""
         return attack.rounds or (self.protocol.rounds,)
@@ -116,6 +132,7 @@ class Scenario(Settings):
         return Plan(
             model=self.model,
             cut=self.cut,
+            head=self.head,
             defense=cell.defense,
             optimizer=self.optimizer,
             shape=shape,
@@ -172,13 +189,3 @@ def _named(components: Sequence[Named]) -> tuple[tuple[str, Named], ...]:
     earlier = (kinds[:index].count(kind) for index, kind in enumerate(kinds))
     names = (f"{kind}-{count + 1}" if count else kind for kind, count in zip(kinds, earlier, strict=True))
     return tuple(zip(names, components, strict=True))
-
-
-def feeds(threat: Threat, attack: Attack) -> bool:
-    """Whether this adversary has what the attack needs, from the leak that the attack looks at."""
-    return attack.needs <= offered(threat, attack)
-
-
-def offered(threat: Threat, attack: Attack) -> frozenset[Asset]:
-    """The assets of this adversary that are in the leak which the attack looks at."""
-    return threat.assets - _TRAINING_ALONE if attack.leak == "inference" else threat.assets

@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -30,7 +29,6 @@ from fedsplit.report.folder import RunFolder
 from fedsplit.scenario import UNDEFENDED, Cell, Duel, Scenario
 from fedsplit.scoring import MEAN_IMAGE, Scoreboard, anchors
 from fedsplit.seeding import Seeds
-from fedsplit.split import Segment
 
 _ERROR = Mse()
 _OBSERVED = 4
@@ -135,7 +133,7 @@ def _fight(
         victim=lambda: _fingerprints(trained, exposed),
     )
     with blaming(f"attack {duel.attack_name} on {cell.row}"):
-        judged = judge(duel.attack, duel.threat.view(exposed.leak), bench, seeds)
+        judged = judge(duel.attack, duel.threat.view(exposed.leak, scenario.withheld), bench, seeds)
     guess = _scorable(judged, truth)
     outcome = Outcome(
         defense=cell.row,
@@ -183,10 +181,9 @@ def _scorable(judged: Judged, truth: Truth) -> torch.Tensor:
 
 def _warm_started(plan: Plan, public: Images) -> tuple[Plan, Standing]:
     segments = plan.segments()
-    whole = Segment(OrderedDict([*segments.client.blocks(), *segments.server.blocks()]))
     with plan.seeds.fork("warm_start"):
-        frozen = plan.defense.warm_start(whole, public, plan.seeds("warm_start"))
-    standing = Standing(0, state_of(segments.client), state_of(segments.server))
+        frozen = plan.defense.warm_start(segments.whole, public, plan.seeds("warm_start"))
+    standing = Standing(0, state_of(segments.home), state_of(segments.server))
     return plan.model_copy(update={"frozen": frozen}), standing
 
 

@@ -1,8 +1,9 @@
-"""Cuts a model in two; refuses what cannot be cut."""
+"""Cuts a model in two, or in three where its head stays at the client; refuses what cannot be cut."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -44,15 +45,30 @@ class Segment(nn.Module):
 
 @dataclass(frozen=True)
 class Segments:
-    """The client segment, the server segment, and the shape of one smashed sample between them."""
+    """The client segment, the server segment, and the shape of one smashed sample between them.
+
+    head: the blocks after the server's, which stay at the client with the labels (U-shaped); None where there are none.
+    """
 
     client: Segment
     server: Segment
     cut_shape: tuple[int, ...]
+    head: Segment | None = None
+
+    @cached_property
+    def home(self) -> Segment:
+        """All that a client holds, the client segment and the head, as one segment of the same modules."""
+        return self.client if self.head is None else Segment(OrderedDict([*self.client.blocks(), *self.head.blocks()]))
+
+    @property
+    def whole(self) -> Segment:
+        """All blocks in order, the same modules."""
+        own = [] if self.head is None else list(self.head.blocks())
+        return Segment(OrderedDict([*self.client.blocks(), *self.server.blocks(), *own]))
 
 
-def split(blocks: "OrderedDict[str, nn.Module]", cut: str, shape: Shape) -> Segments:
-    """Blocks up to and including `cut` go to the client, the rest to the server.
+def split(blocks: "OrderedDict[str, nn.Module]", cut: str, shape: Shape, head: str | None = None) -> Segments:
+    """Blocks up to and including `cut` go to the client, the rest to the server; from `head` on they stay home.
 
     Raises ScenarioError where the cut is no block, or leaves the server nothing, or the blocks do not fit the shape.
     """
@@ -66,9 +82,23 @@ def split(blocks: "OrderedDict[str, nn.Module]", cut: str, shape: Shape) -> Segm
             "leaves the server no block", at="cut", value=cut, remedy=f"use one of {', '.join(names[:-1])}"
         )
     last = names.index(cut) + 1
+    stop = len(names) if head is None else _first_of_head(names, last, head)
     client = Segment(OrderedDict((name, blocks[name]) for name in names[:last]))
     server = Segment(OrderedDict((name, blocks[name]) for name in names[last:]))
-    return Segments(client, server, _cut_shape(client, server, cut, shape))
+    cut_shape = _cut_shape(client, server, cut, shape)
+    if head is None:
+        return Segments(client, server, cut_shape)
+    middle, end = (OrderedDict((name, blocks[name]) for name in some) for some in (names[last:stop], names[stop:]))
+    return Segments(client, Segment(middle), cut_shape, Segment(end))
+
+
+def _first_of_head(names: list[str], last: int, head: str) -> int:
+    allowed = names[last + 1 :]
+    if head not in allowed:
+        reason = "is no block after the server's first"
+        remedy = f"use one of {', '.join(allowed)}" if allowed else "choose an earlier cut"
+        raise ScenarioError(reason, at="head", value=head, remedy=remedy)
+    return names.index(head)
 
 
 def _cut_shape(client: Segment, server: Segment, cut: str, shape: Shape) -> tuple[int, ...]:

@@ -30,6 +30,19 @@ def test_the_card_tells_who_holds_what_and_who_sees_what() -> None:
     ]
 
 
+def test_the_card_of_a_head_at_home_and_of_a_relay_between_clients() -> None:
+    shown = lines(tiny.scenario("head=logits", "protocol.kind=sequential", "threats=[{kind: curious_server}]"))
+    assert shown[1:4] == [
+        "clients hold   rows, logits; their images and labels",
+        "server holds   hidden",
+        "crosses        up: 1 x 8 x 8 smashed values per image, gradients at the head; down: "
+        "features and cut gradients",
+    ]
+    seen = next(line for line in shown if line.startswith("curious_server sees"))
+    assert "gradients at the server's last features" in seen and "released answers" in seen
+    assert ", labels" not in seen and "client segments" not in seen
+
+
 def test_the_card_has_a_line_per_threat_and_per_duel() -> None:
     scenario = tiny.scenario(
         "threats=[{kind: eavesdropper, queries: false}, {kind: eavesdropper}, {kind: curious_server}]",
@@ -48,6 +61,14 @@ def test_the_card_and_a_cut_that_moves() -> None:
     assert "1 x 8 x 16" in card(tiny.scenario("model.width=16"), SHAPE, 10)
     both = tiny.scenario("defenses={none: {kind: none}, rank: {kind: low_rank, rank: 3}}")
     assert estimate(both, SHAPE, 10, 300).bytes[1] == 16 * 8 * 8 * 4, "the row that needs most"
+
+
+def test_the_estimate_counts_what_crosses_at_the_head(tmp_path: Path) -> None:
+    scenario = tiny.scenario("head=logits", "defenses={}", "protocol={kind: parallel, sync: round, batch_size: 20}")
+    expected = estimate(scenario, SHAPE, 10, 300)
+    # 60 rows at each client are whole batches, so a mean is exact.
+    found = simulate(scenario, tmp_path, lambda _: None).outcomes[0].bytes_per_step
+    assert (found.up, found.down) == expected.bytes == (20 * 4 * (64 + 8), 20 * 4 * (64 + 8))
 
 
 def test_the_estimate_is_what_a_run_then_takes(tmp_path: Path) -> None:

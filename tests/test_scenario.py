@@ -93,7 +93,7 @@ REFUSED = (
     # wrong kinds
     ("dataset.kind=digit", ("dataset: ", "did you mean 'digits'?")),
     ("model.kind=lenett", ("model: ", "did you mean 'lenet'?")),
-    ("protocol.kind=splitfed_v2x", ("protocol: ", "splitfed_v1")),
+    ("protocol.kind=splitfed_v1x", ("protocol: ", "splitfed_v1")),
     ("engine={kind: inlin}", ("engine: ", "did you mean 'inline'?")),
     ("attacks.0.kind=linear_invers", ("attacks.0: ", "did you mean 'linear_inverse'?")),
     ("metrics.0.kind=snr", ("metrics.0: ", "did you mean 'psnr'?")),
@@ -163,6 +163,10 @@ REFUSED = (
     # cuts
     ("cut=nope", ("cut: 'nope': no block of this name", "use one of rows, hidden", "row 'none'")),
     ("cut=logits", ("cut: 'logits': leaves the server no block",)),
+    ("head=hidden", ("head: 'hidden': is no block after the server's first", "use one of logits", "row 'none'")),
+    ("head=rows", ("head: 'rows': is no block after the server's first",)),
+    ("protocol.drop_out=1", ("protocol.drop_out: 1",)),
+    ("protocol={kind: parallel, sync: sometimes}", ("protocol.sync: 'sometimes'", "'step'")),
     ("model.width=1000000000000", ("model: 'linear': cannot be built", "row 'none'")),
     (
         "defenses.noise={kind: low_rank, rank: 1000000000000000000000000000000}",
@@ -208,6 +212,26 @@ def test_an_attack_meets_only_the_threats_that_feed_it() -> None:
         ("curious_server-2", "Labelled", 3),
     ]
     assert scenario.recording.inference == (1, 3) and scenario.recording.training == (3,)
+
+
+def test_a_relay_between_clients_takes_the_client_segment_out_of_every_reach() -> None:
+    weights = ("attacks=[{kind: sparse_inverse}]", "threats=[{kind: curious_server}]")
+    line = refusal(tiny.raw(*weights, "protocol.kind=sequential"))
+    assert line.startswith("attacks.0: 'sparse_inverse': needs client_weights, smashed, but in the inference leak")
+    assert "curious_server lacks client_weights" in line
+    assert tiny.scenario(*weights, "protocol={kind: sequential, relay: server}").duels
+
+
+def test_what_weights_alone_would_grant_goes_with_them() -> None:
+    threats = "threats=[{kind: curious_server, queries: false}]"
+    assert tiny.scenario(threats).duels
+    assert "lacks auxiliary_pairs" in refusal(tiny.raw(threats, "protocol.kind=sequential"))
+
+
+def test_labels_that_stay_home_feed_no_attack() -> None:
+    kind = "tests.test_scenario:Labelled"
+    raw = tiny.raw(f"attacks=[{{kind: '{kind}', leak: training}}]", "head=logits", "threats=[{kind: curious_server}]")
+    assert "in the training leak curious_server lacks labels" in refusal(raw)
 
 
 def test_training_rounds_hold_no_test_rows() -> None:

@@ -72,7 +72,8 @@ class Defense(Component):
 
     def server_penalty(self, step: ServerStep) -> Tensor:
         """A scalar that the server adds to the task loss."""
-        return torch.zeros((), dtype=step.logits.dtype, device=step.logits.device)
+        features = step.features[-1][1]
+        return torch.zeros((), dtype=features.dtype, device=features.device)
 
     def after_backward(self, segment: nn.Module, step: ClientStep, rng: Generator) -> None:
         """Between the backward pass and the optimiser's step: may change the client segment's gradients."""

@@ -1,13 +1,17 @@
 """The reference engine: one process, one client after another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from fedsplit.engines.base import Engine
 from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.cohort import Cohort, Task, Update
 from fedsplit.federation.ledger import Recording
+from fedsplit.federation.messages import Down, Opening, Up
 from fedsplit.federation.plan import Plan
-from fedsplit.federation.roles import Cohort, FederationData, Task, Update, blamed, prepared_holding
+from fedsplit.federation.roles import FederationData, prepared_holding
 from fedsplit.federation.trained import Standing, Trained
+from fedsplit.hosting import Host
 from fedsplit.protocols.base import Protocol
 from fedsplit.records.images import Holding
 
@@ -36,28 +40,30 @@ class _InlineCohort(Cohort):
     def __init__(
         self, protocol: Protocol, plan: Plan, data: FederationData, recording: Recording, start: Standing
     ) -> None:
-        self._protocol = protocol
         self._plan = plan
         self._data = data
-        self._recording = recording
         self._start = start
-        self._segments = plan.segments()
-        self._holdings: dict[int, Holding] = {}
+        self._host = Host(protocol, plan, recording, lru_cache(maxsize=None)(self._prepared))
+        self._answers: dict[int, Down] = {}
 
     @property
     def size(self) -> int:
         return len(self._data.holdings)
 
     def local_rounds(self, tasks: Sequence[Task]) -> tuple[Update, ...]:
-        return tuple(self._local_round(task) for task in tasks)
+        return tuple(self._host.local_round(task) for task in tasks)
 
-    def _local_round(self, task: Task) -> Update:
-        with blamed(task):
-            holding = self._holding(task.client)
-            return self._protocol.local_round(self._plan, self._segments, task, holding, self._recording)
+    def open(self, openings: Sequence[Opening]) -> None:
+        self._answers.clear()
+        for opening in openings:
+            self._host.open(opening)
 
-    def _holding(self, client: int) -> Holding:
-        if client not in self._holdings:
-            own, public = self._data.holdings[client], self._data.public
-            self._holdings[client] = prepared_holding(self._plan, client, own, public, self._start.client)
-        return self._holdings[client]
+    def post(self, answers: Mapping[int, Down]) -> None:
+        self._answers.update(answers)
+
+    def take(self, client: int) -> Up:
+        return self._host.say(client, self._answers.pop(client, None))
+
+    def _prepared(self, client: int) -> Holding:
+        own, public = self._data.holdings[client], self._data.public
+        return prepared_holding(self._plan, client, own, public, self._start.client)

@@ -15,11 +15,11 @@ from fedsplit.errors import EngineError
 from fedsplit.federation.ledger import Ledger, Page
 from fedsplit.federation.plan import State
 from fedsplit.federation.trained import Standing
-from fedsplit.records.exchange import Exchange
+from fedsplit.records.exchange import CROSSED, Exchange
 
 _META = "fedsplit"
-_FORMAT = 2
-"""Of a standing. One that an earlier version wrote, without its seconds, is not gone on from."""
+_FORMAT = 3
+"""Of a standing. One that an earlier version wrote is not gone on from."""
 
 
 class Checkpoint:
@@ -39,6 +39,8 @@ class Checkpoint:
         tensors: dict[str, Tensor] = {}
         _put(tensors, "client", standing.client)
         _put(tensors, "server", standing.server)
+        _put(tensors, "server_memory", standing.server_memory)
+        _put(tensors, "common_memory", standing.common_memory)
         for client, (own, copy) in standing.memories.items():
             _put(tensors, f"memory/{client}/client", own)
             _put(tensors, f"memory/{client}/server", copy)
@@ -70,6 +72,8 @@ class Checkpoint:
             _take(tensors, "client"),
             _take(tensors, "server"),
             memories,
+            _take(tensors, "server_memory"),
+            _take(tensors, "common_memory"),
             tuple(meta["losses"]),
             (meta["bytes"][0], meta["bytes"][1]),
             meta["steps"],
@@ -86,8 +90,8 @@ class Checkpoint:
         for client, state in page.returned:
             _put(tensors, f"returned/{client}", state)
         for number, exchange in enumerate(page.exchanges):
-            parts = {"rows": exchange.rows, "smashed": exchange.smashed, "gradient": exchange.gradient}
-            _put(tensors, f"exchange/{number}", {**parts, "labels": exchange.labels})
+            parts = {part: value for part in CROSSED if (value := getattr(exchange, part)) is not None}
+            _put(tensors, f"exchange/{number}", parts)
         meta = {
             "fingerprint": self.fingerprint,
             "round": page.round,
@@ -104,8 +108,7 @@ class Checkpoint:
         exchanges: list[Exchange] = []
         for number, (client, step) in enumerate(meta["exchanges"]):
             parts = _take(tensors, f"exchange/{number}")
-            crossing = (parts["rows"], parts["smashed"], parts["gradient"], parts["labels"])
-            exchanges.append(Exchange(meta["round"], client, step, *crossing))
+            exchanges.append(Exchange(meta["round"], client, step, **parts))
         return Page(
             meta["round"],
             _take(tensors, "broadcast"),
@@ -117,7 +120,7 @@ class Checkpoint:
 
 
 def _put(tensors: dict[str, Tensor], prefix: str, state: Mapping[str, Tensor]) -> None:
-    tensors.update({f"{prefix}:{name}": value.contiguous() for name, value in state.items()})
+    tensors.update({f"{prefix}:{name}": value.contiguous().clone() for name, value in state.items()})
 
 
 def _take(tensors: Mapping[str, Tensor], prefix: str) -> State:

@@ -23,9 +23,9 @@ class Evaluation(Settings):
 
 @torch.no_grad()
 def evaluate(plan: Plan, client: State, server: State, test: Images) -> Evaluation:
-    """Accuracy and activity of the deployed segments."""
+    """Accuracy and activity of the deployed segments. client: the state of all that a client holds."""
     segments = plan.segments()
-    plan.prepare(segments.client, client, training=False)
+    plan.prepare(segments.home, client, training=False)
     plan.prepare(segments.server, server, training=False)
     rng = plan.seeds("evaluation")
     right = 0
@@ -40,7 +40,8 @@ def evaluate(plan: Plan, client: State, server: State, test: Images) -> Evaluati
             values[name] += smashed.numel()
         for member in plan.defense.releasing("inference"):
             smashed = member.release(smashed, rng)
-        answers = segments.server(smashed).argmax(dim=1).cpu()
+        features = segments.server(smashed)
+        answers = (features if segments.head is None else segments.head(features)).argmax(dim=1).cpu()
         right += int((answers == test.labels[start : start + _AT_ONCE]).sum())
     pixels = test.pixels.numel()
     activity = {name: Activity(share=active[name] / values[name], per_pixel=active[name] / pixels) for name in values}

@@ -57,6 +57,7 @@ def expose(
         smashed=targets.smashed,
         cut_gradients=targets.gradients,
         labels=targets.labels,
+        head_gradients=targets.head_gradients,
         auxiliary_pairs=Pairs(query(auxiliary.images, rng), query(auxiliary.validation_images, rng)),
         client_queries=query,
         client_weights=ClientSegment(_client(plan, state), tuple(_client(plan, own) for _, own in targets.returned)),
@@ -72,6 +73,7 @@ class _Targets:
     smashed: Tensor
     gradients: Tensor | None = None
     labels: Tensor | None = None
+    head_gradients: Tensor | None = None
     returned: tuple[tuple[int, State], ...] = ()
 
 
@@ -101,9 +103,17 @@ def _training(plan: Plan, page: Page) -> _Targets:
     order = rows.argsort()
     smashed = torch.cat([exchange.smashed for exchange in page.exchanges])[order]
     gradients = torch.cat([exchange.gradient for exchange in page.exchanges])[order]
-    labels = torch.cat([exchange.labels for exchange in page.exchanges])[order]
+    labels = [exchange.labels for exchange in page.exchanges if exchange.labels is not None]
+    leaving = [exchange.head_gradient for exchange in page.exchanges if exchange.head_gradient is not None]
     device = plan.device
-    return _Targets(rows[order], smashed.to(device), gradients.to(device), labels.to(device), page.returned)
+    return _Targets(
+        rows[order],
+        smashed.to(device),
+        gradients.to(device),
+        torch.cat(labels)[order].to(device) if labels else None,
+        torch.cat(leaving)[order].to(device) if leaving else None,
+        page.returned,
+    )
 
 
 def _query(plan: Plan, state: State, data: FederationData, defended: bool) -> Query:
@@ -135,7 +145,9 @@ def _answered(plan: Plan, segment: Segment, deployed: Deployed, images: Tensor, 
 
 
 def _client(plan: Plan, state: State) -> Segment:
-    return plan.prepare(plan.segments().client, state, training=False)
+    segments = plan.segments()
+    plan.prepare(segments.home, state, training=False)
+    return segments.client
 
 
 def _server(plan: Plan, state: State) -> Segment:

@@ -28,6 +28,8 @@ class Plan(Settings):
 
     model: AnyModel
     cut: str
+    head: str | None = None
+    """The first block that stays at the client with the labels (U-shaped); None where the server ends the model."""
     defense: AnyDefense
     optimizer: Optimizer
     shape: Shape
@@ -58,11 +60,10 @@ class Plan(Settings):
             blocks = model.blocks(self.shape, self.classes)
         for block in blocks.values():
             block.to(dtype=self.dtype)
-        segments = split(blocks, cut, self.shape)
+        segments = split(blocks, cut, self.shape, self.head)
         # On the meta device a cut is only tried out: there are no values that could be moved.
         if torch.get_default_device().type != "meta":
-            segments.client.to(self.device)
-            segments.server.to(self.device)
+            segments.whole.to(self.device)
         return segments
 
     def prepare(self, segment: Segment, state: State, *, training: bool) -> Segment:

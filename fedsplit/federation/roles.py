@@ -1,57 +1,44 @@
-"""The parties of split learning: a client, a server, and the cohort of clients wherever they are."""
+"""The parties of a federation: a client, and the server."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite
+from math import ceil, isfinite
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from fedsplit.errors import EngineError
+from fedsplit.federation.messages import Crossing, CutGradient, Hidden, HiddenGradient
 from fedsplit.federation.optimizer import memory_of, remember
 from fedsplit.federation.plan import Plan, State
-from fedsplit.records.exchange import Exchange
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.step import ClientStep, ServerStep
-from fedsplit.split import Segment
-
-
-@dataclass(frozen=True)
-class Crossing:
-    """What goes up at one step. smashed: (n, *cut shape), released and detached. labels, weights: (n,)."""
-
-    smashed: Tensor
-    labels: Tensor
-    weights: Tensor
-
-    @property
-    def bytes(self) -> int:
-        """Size of the smashed data and the labels; weights are 1 unless rows were made up, and are not counted."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in (self.smashed, self.labels))
+from fedsplit.split import Segment, Segments
 
 
 class Client:
-    """Holds private rows and a client segment; sends defended smashed data and takes cut gradients."""
+    """Holds private rows, a client segment and (U-shaped) a head; sends defended smashed data, takes cut gradients."""
 
-    def __init__(self, plan: Plan, segment: Segment, holding: Holding, memory: State, rng: Generator) -> None:
-        """`segment` is in training mode with this round's state; `rng` draws all of the defense's randomness."""
+    def __init__(self, plan: Plan, segments: Segments, holding: Holding, memory: State, rng: Generator) -> None:
+        """`segments` are in training mode with this round's state; `rng` draws all of the defense's randomness."""
         self._plan = plan
-        self.segment = segment
+        self.segment = segments.client
+        self._head = segments.head
+        self.home = segments.home
         self.holding = holding
         self._rng = rng
-        self._optimizer = plan.optimizer.over(segment)
+        self._optimizer = plan.optimizer.over(self.home)
         if memory:
             remember(self._optimizer, memory)
         self._step: ClientStep | None = None
         self._released: Tensor | None = None
+        self._weights: Tensor | None = None
 
     @property
     def memory(self) -> State:
-        """What the optimiser keeps for this client's next round."""
-        return memory_of(self._optimizer) if self._plan.optimizer.state == "keep" else {}
+        """What the optimiser knows by now."""
+        return memory_of(self._optimizer)
 
     def batches(self, size: int, rng: Generator) -> Iterator[Holding]:
         """The holding once, in random order. A last batch of one row joins the one before it: it has no variance."""
@@ -66,34 +53,63 @@ class Client:
         """Runs the segment and the defense; keeps the graph, noise included, until the gradient comes back."""
         images = batch.pixels.to(self._plan.device, self._plan.dtype)
         labels = batch.labels.to(self._plan.device)
+        self._weights = batch.weights.to(self._plan.device, self._plan.dtype)
+        self._optimizer.zero_grad()
         features = self.segment.features(images)
         smashed = released = features[-1][1]
         for member in self._plan.defense.releasing("training"):
             released = member.release(released, self._rng)
         self._step = ClientStep(images, features, smashed, labels)
         self._released = released
-        return Crossing(released.detach(), labels, batch.weights.to(self._plan.device, self._plan.dtype))
+        return Crossing(released.detach(), labels if self._head is None else None, self._weights)
 
-    def receive(self, gradient: Tensor) -> None:
-        """Takes the cut gradient of the last sending, adds the client's own penalty, and steps."""
+    def end(self, hidden: Hidden) -> tuple[HiddenGradient, float]:
+        """Runs the head on the server's features; returns the gradient at them and the task loss."""
+        step, weights = self._step, self._weights
+        assert self._head is not None and step is not None and weights is not None, "features came before a sending"
+        features = hidden.features.clone().requires_grad_()
+        loss = task_loss(self._head(features), step.labels, weights)
+        loss.backward()
+        return HiddenGradient(_finite(loss, features, "client")), float(loss.detach())
+
+    def backward(self, answer: CutGradient) -> None:
+        """Takes the cut gradient of the last sending and adds the client's own penalty: every gradient is there."""
         step, released = self._step, self._released
         assert step is not None and released is not None, "a gradient came back before anything was sent"
         defense = self._plan.defense
         penalty = defense.client_penalty(step)
-        self._optimizer.zero_grad()
         # One pass for both: the graph below the smashed data is shared, and is freed by the first backward.
-        ends = [(end, start) for end, start in ((released, gradient), (penalty, None)) if end.requires_grad]
+        ends = [(end, start) for end, start in ((released, answer.gradient), (penalty, None)) if end.requires_grad]
         if ends:
             torch.autograd.backward([end for end, _ in ends], [start for _, start in ends])
         defense.after_backward(self.segment, step, self._rng)
+        self._released = None
+
+    @property
+    def gradients(self) -> State:
+        """Copies of what `backward` left, by parameter."""
+        named = self.home.named_parameters()
+        return {name: parameter.grad.detach().clone() for name, parameter in named if parameter.grad is not None}
+
+    def step(self, gradients: State | None = None) -> None:
+        """Moves along its own gradients, or along these."""
+        if gradients is not None:
+            for name, parameter in self.home.named_parameters():
+                parameter.grad = gradients[name].to(parameter) if name in gradients else None
         self._optimizer.step()
+        assert self._step is not None, "a step needs a gradient"
         with torch.no_grad():
-            defense.after_step(self.segment, step, self._rng)
-        self._step = self._released = None
+            self._plan.defense.after_step(self.segment, self._step, self._rng)
+        self._step = None
+
+    def receive(self, answer: CutGradient) -> None:
+        """Takes the cut gradient of the last sending, and steps."""
+        self.backward(answer)
+        self.step()
 
 
 class Server:
-    """Holds a server segment; answers smashed data with the gradient at the cut."""
+    """Holds a server segment; answers what clients send."""
 
     def __init__(self, plan: Plan, segment: Segment, memory: State) -> None:
         """`segment` is in training mode with this round's state."""
@@ -102,85 +118,72 @@ class Server:
         self._optimizer = plan.optimizer.over(segment)
         if memory:
             remember(self._optimizer, memory)
+        self.losses: list[float] = []
+        """The task loss of each step, where the labels are here."""
+        self._entry: Tensor | None = None
+        self._exit: Tensor | None = None
+        self._penalty: Tensor | None = None
 
     @property
     def memory(self) -> State:
         """What the optimiser keeps for the next round."""
         return memory_of(self._optimizer) if self._plan.optimizer.state == "keep" else {}
 
-    def step(self, crossing: Crossing) -> tuple[Tensor, float]:
-        """Trains on one crossing; returns the gradient at the cut, (n, *cut shape), and the task loss."""
+    def answer(self, message: Crossing | HiddenGradient) -> Hidden | CutGradient:
+        """Trains on a crossing with labels; without them, hands on its features, and trains on the gradient at them."""
+        if isinstance(message, HiddenGradient):
+            return self._finish(message)
+        return self._begin(message) if message.labels is None else self.step(message)
+
+    def step(self, crossing: Crossing) -> CutGradient:
+        """Trains on one crossing; the gradient at the cut is of the mean loss over its rows."""
+        assert crossing.labels is not None, "the labels stay home"
         smashed = crossing.smashed.clone().requires_grad_()
         features = self.segment.features(smashed)
         logits = features[-1][1]
-        losses = F.cross_entropy(logits, crossing.labels, reduction="none")
-        task = (losses * crossing.weights).sum() / crossing.weights.sum()
+        task = task_loss(logits, crossing.labels, crossing.weights)
         penalty = self._plan.defense.server_penalty(ServerStep(features, logits, crossing.labels))
         self._optimizer.zero_grad()
         (task + penalty).backward()
         self._optimizer.step()
-        gradient = smashed.grad
-        assert gradient is not None, "the server segment does not depend on the smashed data"
-        value = float(task.detach())
-        if not (isfinite(value) and bool(torch.isfinite(gradient).all())):
-            raise EngineError("the loss is no longer finite", at="server", remedy="lower optimizer.learning_rate")
-        return gradient, value
+        self.losses.append(float(task.detach()))
+        return CutGradient(_finite(task, smashed, "server"))
+
+    def _begin(self, crossing: Crossing) -> Hidden:
+        self._entry = crossing.smashed.clone().requires_grad_()
+        features = self.segment.features(self._entry)
+        self._exit = features[-1][1]
+        self._penalty = self._plan.defense.server_penalty(ServerStep(features, None, None))
+        return Hidden(self._exit.detach())
+
+    def _finish(self, message: HiddenGradient) -> CutGradient:
+        entry, features, penalty = self._entry, self._exit, self._penalty
+        assert entry is not None and features is not None and penalty is not None, "a gradient came before a crossing"
+        self._optimizer.zero_grad()
+        ends = [(end, start) for end, start in ((features, message.gradient), (penalty, None)) if end.requires_grad]
+        torch.autograd.backward([end for end, _ in ends], [start for _, start in ends])
+        self._optimizer.step()
+        self._entry = self._exit = self._penalty = None
+        return CutGradient(_finite(penalty, entry, "server"))
 
 
-@dataclass(frozen=True)
-class Task:
-    """One client's local round: where everybody starts. memory: the client's and the server copy's optimiser."""
-
-    round: int
-    client: int
-    client_state: State
-    server_state: State
-    client_memory: State
-    server_memory: State
+def batch_count(rows: int, size: int) -> int:
+    """How many batches `Client.batches` makes of so many rows."""
+    return max(1, ceil((rows - 1) / size))
 
 
-@dataclass(frozen=True)
-class Update:
-    """What one local round gave. bytes: (up, down) over all its steps. losses: the task loss of each step."""
-
-    client: int
-    examples: int
-    client_state: State
-    server_state: State
-    client_memory: State
-    server_memory: State
-    exchanges: tuple[Exchange, ...]
-    losses: tuple[float, ...]
-    bytes: tuple[int, int]
+def task_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """The weighted mean of the rows' cross-entropies."""
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    return (losses * weights).sum() / weights.sum()
 
 
-class Cohort(ABC):
-    """The clients of a federation, wherever they are."""
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """How many clients there are."""
-
-    @abstractmethod
-    def local_rounds(self, tasks: Sequence[Task]) -> tuple[Update, ...]:
-        """Runs one local round at each named client; updates come in the order of the tasks.
-
-        Raises EngineError with client, round and cause where one fails.
-        """
-
-
-@contextmanager
-def blamed(task: Task) -> Iterator[None]:
-    """Whatever fails inside becomes one EngineError that says which client, which round, and why."""
-    at = f"client {task.client}, round {task.round}"
-    try:
-        yield
-    except EngineError as error:
-        raise EngineError(error.reason, at=at, remedy=error.remedy) from error
-    except Exception as error:
-        cause = f"training failed ({type(error).__name__}: {error})"
-        raise EngineError(cause, at=at, remedy="mend the cause; the run goes on from the last round") from error
+def _finite(loss: Tensor, inputs: Tensor, party: str) -> Tensor:
+    gradient = inputs.grad
+    assert gradient is not None, f"what the {party} computes does not depend on what it was sent"
+    if not (isfinite(float(loss.detach())) and bool(torch.isfinite(gradient).all())):
+        raise EngineError("the loss is no longer finite", at=party, remedy="lower optimizer.learning_rate")
+    return gradient
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,6 @@ class FederationData:
 def prepared_holding(plan: Plan, client: int, holding: Holding, public: Images, start: State) -> Holding:
     """The client's rows after the defense's augmentation, drawn from the stream "augment" of this client."""
     segments = plan.segments()
-    plan.prepare(segments.client, start, training=False)
+    plan.prepare(segments.home, start, training=False)
     with plan.seeds.fork("augment", client):
         return plan.defense.augment(holding, public, segments.client, plan.seeds("augment", client))

@@ -9,12 +9,18 @@ from fedsplit.federation.plan import State
 
 @dataclass(frozen=True)
 class Standing:
-    """After `round` rounds. memories: by client, the optimisers of its segment and of its server copy."""
+    """After `round` rounds. client: all that a client holds, the head included. server: the server segment.
+
+    memories: by client, the optimisers of its segment and of its server copy. server_memory: of the one server segment,
+    common_memory: of the one client segment, where there is but one.
+    """
 
     round: int
     client: State
     server: State
     memories: dict[int, tuple[State, State]] = field(default_factory=dict)
+    server_memory: State = field(default_factory=dict)
+    common_memory: State = field(default_factory=dict)
     losses: tuple[float, ...] = ()
     """Mean task loss of each round so far."""
     bytes: tuple[int, int] = (0, 0)

@@ -1,20 +1,24 @@
-"""What Flower runs in a worker: one node is one client, and a message is one local round.
+"""What Flower runs in a worker: one node is one client, and a message is a local round, or one turn of a conversation.
 
-A worker serves any node at any time and keeps nothing that a client would miss elsewhere: what it caches, another
-worker would build alike.
+For local rounds a worker serves any node at any time and keeps nothing that a client would miss elsewhere: what it
+caches, another worker would build alike. A conversation goes on where it began, so it needs a grid with sticky workers.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
+import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedsplit.errors import EngineError
-from fedsplit.federation.roles import Task, Update, blamed, prepared_holding
+from fedsplit.federation.cohort import Task
+from fedsplit.federation.messages import CutGradient, Hidden, Opening, SharedGradient, Up
+from fedsplit.federation.roles import prepared_holding
+from fedsplit.flower import wire
 from fedsplit.flower.job import Job
-from fedsplit.flower.wire import pack_update, unpack_task
+from fedsplit.hosting import Host
 from fedsplit.records.images import Holding
-from fedsplit.split import Segments
 
 app = ClientApp()
 
@@ -22,44 +26,74 @@ app = ClientApp()
 @app.query("partition")
 def partition(message: Message, context: Context) -> Message:
     """Says which client this node is; Flower numbers nodes at random."""
-    client = context.node_config["partition-id"]
-    return Message(RecordDict({"node": ConfigRecord({"client": int(client)})}), reply_to=message)
+    return Message(RecordDict({"node": ConfigRecord({"client": _client(context)})}), reply_to=message)
 
 
 @app.train("local_round")
 def local_round(message: Message, context: Context) -> Message:
-    """One local round; a failure is an answer, too, so that its cause reaches the user in one line."""
+    """One local round, of the job that comes with it."""
     del context
+    task = wire.unpack(message.content)
+    assert isinstance(task, Task)
+    return _answered(message, lambda: _host(_text(message)).local_round(task))
+
+
+@app.train("opening")
+def opening(message: Message, context: Context) -> Message:
+    """Begins a conversation of the job that comes with it, and says the first word."""
+    first = wire.unpack(message.content)
+    assert isinstance(first, Opening)
+
+    def begun() -> Up:
+        host = _host(_text(message))
+        host.open(first)
+        _talking[_client(context)] = host
+        return host.say(first.client, None)
+
+    return _answered(message, begun)
+
+
+@app.train("answer")
+def answer(message: Message, context: Context) -> Message:
+    """Goes on with the conversation of this node."""
+    heard, client = wire.unpack(message.content), _client(context)
+    assert isinstance(heard, Hidden | CutGradient | SharedGradient)
+    return _answered(message, lambda: _talking[client].say(client, heard))
+
+
+_talking: dict[int, Host] = {}
+"""The host of each client's conversation."""
+
+
+def _answered(message: Message, work: Callable[[], wire.Message]) -> Message:
+    """A failure is an answer, too, so that its cause reaches the user in one line."""
     try:
-        content = pack_update(_trained(*unpack_task(message.content)))
+        content = wire.pack(work())
     except EngineError as error:
         content = RecordDict({"failure": ConfigRecord({"line": str(error)})})
     return Message(content, reply_to=message)
 
 
-def _trained(text: str, task: Task) -> Update:
-    with blamed(task):
-        job = _job(text)
-        with job.plan.threaded():
-            holding = _holding(text, task.client)
-            return job.protocol.local_round(job.plan, _segments(text), task, holding, job.recording)
+def _client(context: Context) -> int:
+    return int(context.node_config["partition-id"])
+
+
+def _text(message: Message) -> str:
+    text = message.content.config_records["job"]["settings"]
+    assert isinstance(text, str)
+    return text
 
 
 @lru_cache(maxsize=1)
-def _job(text: str) -> Job:
-    return Job.model_validate_json(text)
+def _host(text: str) -> Host:
+    job = Job.model_validate_json(text)
+    # The process belongs to this training until the next one comes.
+    torch.set_num_threads(job.plan.threads)
+    return Host(job.protocol, job.plan, job.recording, lru_cache(maxsize=64)(lambda client: _holding(job, client)))
 
 
-@lru_cache(maxsize=1)
-def _segments(text: str) -> Segments:
-    # A local round overwrites them, so one pair serves all clients.
-    return _job(text).plan.segments()
-
-
-@lru_cache(maxsize=64)
-def _holding(text: str, client: int) -> Holding:
+def _holding(job: Job, client: int) -> Holding:
     """The client's prepared rows, built by the worker that needs them first."""
-    job = _job(text)
     found = job.holding("prepared", client)
     if found is not None:
         return found

@@ -1,16 +1,17 @@
 """What Flower runs as the server: the protocol itself, over clients that it reaches through the grid."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from fedsplit.errors import EngineError
-from fedsplit.federation.roles import Cohort, Task, Update
+from fedsplit.federation.cohort import Cohort, Task, Update
+from fedsplit.federation.messages import Down, Opening, Up
 from fedsplit.federation.trained import Trained
+from fedsplit.flower import wire
 from fedsplit.flower.job import Job
-from fedsplit.flower.wire import pack_task, unpack_update
 
 _BETWEEN_POLLS_SECONDS = 0.01
 
@@ -31,13 +32,16 @@ def server_app(clients: int, serve: Callable[[Runner], None]) -> ServerApp:
 
 
 class GridCohort(Cohort):
-    """The clients behind Flower's grid."""
+    """The clients behind a grid."""
 
     def __init__(self, job: Job, grid: Grid, nodes: dict[int, int]) -> None:
         """`nodes`: the node of each client."""
-        self._text = job.model_dump_json()
+        self._job = ConfigRecord({"settings": job.model_dump_json()})
         self._grid = grid
         self._nodes = nodes
+        self._said: dict[int, str] = {}
+        """The message of each client's next word."""
+        self._round = 0
 
     @property
     def size(self) -> int:
@@ -46,16 +50,42 @@ class GridCohort(Cohort):
 
     def local_rounds(self, tasks: Sequence[Task]) -> tuple[Update, ...]:
         """All clients at once; updates in the order of the tasks, whoever answers first."""
-        owner = {self._nodes[task.client]: f"client {task.client}, round {task.round}" for task in tasks}
-        messages = [
-            Message(pack_task(self._text, task), self._nodes[task.client], "train.local_round") for task in tasks
-        ]
+        owner = {self._nodes[task.opening.client]: task.opening for task in tasks}
+        sent = self._push("train.local_round", {task.opening.client: self._with_job(task) for task in tasks})
         updates: dict[int, Update] = {}
-        for reply in _replies(self._grid, messages):
-            content = _checked(reply, owner[reply.metadata.src_node_id])
-            update = unpack_update(content)
-            updates[update.client] = update
-        return tuple(updates[task.client] for task in tasks)
+        for reply in replies(self._grid, sent):
+            opening = owner[reply.metadata.src_node_id]
+            update = wire.unpack(_checked(reply, f"client {opening.client}, round {opening.round}"))
+            assert isinstance(update, Update)
+            updates[opening.client] = update
+        return tuple(updates[task.opening.client] for task in tasks)
+
+    def open(self, openings: Sequence[Opening]) -> None:
+        """All clients at once; each says its first word when it is ready."""
+        self._round = openings[0].round
+        contents = {opening.client: self._with_job(opening) for opening in openings}
+        self._said = dict(zip(contents, self._push("train.opening", contents), strict=True))
+
+    def post(self, answers: Mapping[int, Down]) -> None:
+        """What goes to the clients of one worker goes in one call."""
+        contents = {client: wire.pack(answer) for client, answer in answers.items()}
+        self._said |= zip(contents, self._push("train.answer", contents), strict=True)
+
+    def take(self, client: int) -> Up:
+        """Waits for this client alone."""
+        reply = next(replies(self._grid, [self._said.pop(client)]))
+        said = wire.unpack(_checked(reply, f"client {client}, round {self._round}"))
+        assert isinstance(said, Up)
+        return said
+
+    def _with_job(self, message: wire.Message) -> RecordDict:
+        content = wire.pack(message)
+        content["job"] = self._job
+        return content
+
+    def _push(self, kind: str, contents: Mapping[int, RecordDict]) -> list[str]:
+        messages = [Message(content, self._nodes[client], kind) for client, content in contents.items()]
+        return list(self._grid.push_messages(messages))
 
 
 def _run(job: Job, grid: Grid, nodes: dict[int, int]) -> Trained:
@@ -69,7 +99,8 @@ def _nodes(grid: Grid, clients: int) -> dict[int, int]:
     while len(nodes := list(grid.get_node_ids())) < clients:
         time.sleep(_BETWEEN_POLLS_SECONDS)
     found: dict[int, int] = {}
-    for reply in _replies(grid, (Message(RecordDict(), node, "query.partition") for node in nodes)):
+    asked = grid.push_messages([Message(RecordDict(), node, "query.partition") for node in nodes])
+    for reply in replies(grid, asked):
         content = _checked(reply, "start of the clients")
         client = content.config_records["node"]["client"]
         assert isinstance(client, int)
@@ -77,13 +108,13 @@ def _nodes(grid: Grid, clients: int) -> dict[int, int]:
     return found
 
 
-def _replies(grid: Grid, messages: Iterable[Message]) -> Iterator[Message]:
+def replies(grid: Grid, messages: Iterable[str]) -> Iterator[Message]:
     """Replies as they come. Flower's own send_and_receive would hold a failure back until the last client is done."""
-    waiting = set(grid.push_messages(messages))
+    waiting = set(messages)
     while waiting:
-        replies = list(grid.pull_messages(waiting))
-        waiting -= {reply.metadata.reply_to_message_id for reply in replies}
-        yield from replies
+        found = list(grid.pull_messages(waiting))
+        waiting -= {reply.metadata.reply_to_message_id for reply in found}
+        yield from found
         if waiting:
             time.sleep(_BETWEEN_POLLS_SECONDS)
 

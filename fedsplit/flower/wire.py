@@ -1,18 +1,39 @@
-"""What crosses between server and clients: Flower records on the wire, tasks and updates on either side of it."""
+"""What crosses between server and clients: Flower records on the wire, messages of the federation on either side."""
 
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
+from fedsplit.federation.cohort import Task, Update
+from fedsplit.federation.messages import (
+    Closing,
+    Crossing,
+    CutGradient,
+    Hidden,
+    HiddenGradient,
+    Opening,
+    OwnGradient,
+    SharedGradient,
+)
 from fedsplit.federation.plan import State
-from fedsplit.federation.roles import Task, Update
-from fedsplit.records.exchange import Exchange
 
-_STATES = ("client_state", "server_state", "client_memory", "server_memory")
-_CROSSED = ("rows", "smashed", "gradient", "labels")
+Message = (
+    Task | Update | Opening | Closing | Crossing | Hidden | HiddenGradient | CutGradient | OwnGradient | SharedGradient
+)
+"""Whatever may cross."""
+
+_KINDS = {kind.__name__: kind for kind in get_args(Message)}
+_KIND = "message"
+_TENSORS, _NUMBERS = "tensors", "numbers"
+_ENTRY = ":"
+"""Between a field's path and a name in a state; no path holds one."""
+
+_Record = TypeVar("_Record")
 
 
 def to_record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
@@ -26,65 +47,64 @@ def to_tensors(record: ArrayRecord) -> State:
     return {name: torch.from_numpy(array.numpy()).clone() for name, array in record.items()}
 
 
-def pack_task(job: str, task: Task) -> RecordDict:
-    """A task and the job it belongs to, as JSON."""
-    states = {name: to_record(getattr(task, name)) for name in _STATES}
-    return RecordDict({**states, "task": ConfigRecord({"job": job, "round": task.round, "client": task.client})})
+def pack(message: Message) -> RecordDict:
+    """A message as one record of arrays, and one of numbers, each under the path of its field."""
+    leaves = dict(_leaves("", message))
+    tensors = {path: leaf for path, leaf in leaves.items() if isinstance(leaf, Tensor)}
+    numbers = {path: leaf for path, leaf in leaves.items() if not isinstance(leaf, Tensor)}
+    named: dict[str, Any] = {_KIND: type(message).__name__, **numbers}
+    return RecordDict({_TENSORS: to_record(tensors), _NUMBERS: ConfigRecord(named)})
 
 
-def unpack_task(content: RecordDict) -> tuple[str, Task]:
-    """What `pack_task` was given."""
-    settings = content.config_records["task"]
-    task = Task(_integer(settings, "round"), _integer(settings, "client"), *_states(content))
-    return cast(str, settings["job"]), task
+def unpack(content: RecordDict) -> Message:
+    """What `pack` was given."""
+    numbers: dict[str, Any] = dict(content.config_records[_NUMBERS])
+    kind = _KINDS[numbers.pop(_KIND)]
+    return _built(kind, "", {**numbers, **to_tensors(content.array_records[_TENSORS])})
 
 
-def pack_update(update: Update) -> RecordDict:
-    """An update, its exchanges included."""
-    crossed = {
-        f"{number}/{name}": cast(Tensor, getattr(exchange, name))
-        for number, exchange in enumerate(update.exchanges)
-        for name in _CROSSED
-    }
-    settings = ConfigRecord(
-        {
-            "client": update.client,
-            "examples": update.examples,
-            "losses": list(update.losses),
-            "bytes": list(update.bytes),
-            "rounds": [exchange.round for exchange in update.exchanges],
-            "steps": [exchange.step for exchange in update.exchanges],
-        }
-    )
-    states = {name: to_record(getattr(update, name)) for name in _STATES}
-    return RecordDict({**states, "exchanges": to_record(crossed), "update": settings})
+def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
+    """Tensors and numbers of a record by path; what is None is left out."""
+    if is_dataclass(value):
+        for field in fields(value):
+            yield from _leaves(f"{path}/{field.name}", getattr(value, field.name))
+    elif isinstance(value, dict):
+        yield from ((f"{path}{_ENTRY}{name}", entry) for name, entry in value.items())
+    elif isinstance(value, tuple) and any(is_dataclass(part) for part in value):
+        yield path, len(value)
+        for number, part in enumerate(value):
+            yield from _leaves(f"{path}/{number}", part)
+    elif isinstance(value, tuple):
+        yield path, list(value)
+    elif value is not None:
+        yield path, value
 
 
-def unpack_update(content: RecordDict) -> Update:
-    """What `pack_update` was given."""
-    settings = content.config_records["update"]
-    client = _integer(settings, "client")
-    crossed = to_tensors(content.array_records["exchanges"])
-    rounds, steps = cast(Sequence[int], settings["rounds"]), cast(Sequence[int], settings["steps"])
-    exchanges = (
-        Exchange(round_, client, step, *(crossed[f"{number}/{name}"] for name in _CROSSED))
-        for number, (round_, step) in enumerate(zip(rounds, steps, strict=True))
-    )
-    up, down = cast(Sequence[int], settings["bytes"])
-    return Update(
-        client,
-        _integer(settings, "examples"),
-        *_states(content),
-        exchanges=tuple(exchanges),
-        losses=tuple(cast(Sequence[float], settings["losses"])),
-        bytes=(up, down),
-    )
+def _built(kind: type[_Record], path: str, leaves: Mapping[str, Any]) -> _Record:
+    hints = get_type_hints(kind)
+    assert is_dataclass(kind)
+    return kind(**{field.name: _value(hints[field.name], f"{path}/{field.name}", leaves) for field in fields(kind)})
 
 
-def _states(content: RecordDict) -> tuple[State, State, State, State]:
-    client, server, client_memory, server_memory = (to_tensors(content.array_records[name]) for name in _STATES)
-    return client, server, client_memory, server_memory
+def _value(hint: Any, path: str, leaves: Mapping[str, Any]) -> Any:
+    if isinstance(hint, UnionType):
+        hint = next(one for one in get_args(hint) if one is not NoneType)
+        if path not in leaves:
+            return None
+    if is_dataclass(hint):
+        assert isinstance(hint, type)
+        return _built(hint, path, leaves)
+    if get_origin(hint) is dict:
+        start = f"{path}{_ENTRY}"
+        return {name.removeprefix(start): leaf for name, leaf in leaves.items() if name.startswith(start)}
+    if get_origin(hint) is tuple:
+        part = get_args(hint)[0]
+        if is_dataclass(part):
+            return tuple(_value(part, f"{path}/{number}", leaves) for number in range(_count(leaves.get(path))))
+        return tuple(leaves[path])
+    return leaves[path]
 
 
-def _integer(settings: ConfigRecord, name: str) -> int:
-    return cast(int, settings[name])
+def _count(leaf: Any) -> int:
+    # Nothing tells an empty tuple of records from one of numbers: both travel as an empty list.
+    return leaf if isinstance(leaf, int) else 0

@@ -5,17 +5,23 @@ from abc import abstractmethod
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import PositiveInt
+import torch
+from pydantic import Field, PositiveInt
 
 from fedsplit.component import Component, Family
+from fedsplit.federation.average import Statistics, average
 from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.cohort import Cohort, Task, Update
+from fedsplit.federation.conversation import Conversation, converse
 from fedsplit.federation.evaluation import evaluate
 from fedsplit.federation.ledger import Ledger, Page, Recording
-from fedsplit.federation.plan import Plan, State
-from fedsplit.federation.roles import Cohort, Task, Update
+from fedsplit.federation.messages import Closing, Crossing, HiddenGradient, Opening
+from fedsplit.federation.plan import Plan, State, state_of
+from fedsplit.federation.roles import Server, batch_count
 from fedsplit.federation.trained import Standing, Trained
 from fedsplit.progress import track
 from fedsplit.records.images import Holding, Images
+from fedsplit.records.leak import Asset
 from fedsplit.split import Segments
 
 
@@ -24,23 +30,86 @@ class Protocol(Component):
 
     grain: ClassVar[Literal["round", "step"]]
     """round: a whole local round may run where the client is. step: every step crosses the cut."""
+    hands_on: ClassVar[bool] = False
+    """Whether a client's optimiser goes on to somebody else within a round."""
 
     rounds: PositiveInt = 5
-    """Global rounds, each ending with averaged segments."""
+    """Global rounds, each ending with a checkpoint."""
+    local_epochs: PositiveInt = 1
+    """Passes of each client over its own rows per round."""
     batch_size: PositiveInt = 64
-    """Images per step."""
+    """Images per client and step."""
+    participation: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the clients that take part in a round, drawn anew each time; at least one does."""
+    drop_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Chance that a participant falls silent after a random share of its steps: what it sent has crossed the cut, what
+    it holds is lost to this round."""
+    stragglers: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Chance that a participant is slow: its round closes after `pace` of its steps, and what it did counts in full
+    (as in FedProx: Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith, MLSys 2020)."""
+    pace: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of its steps that a straggler gets done."""
+
+    @property
+    def together(self) -> bool:
+        """Whether clients hand over their gradients after each backward pass, and move along a common one."""
+        return False
+
+    @property
+    def withheld(self) -> frozenset[Asset]:
+        """What a server that follows this protocol never holds, whatever the threat grants it."""
+        return frozenset()
 
     @abstractmethod
-    def round(self, plan: Plan, cohort: Cohort, standing: Standing) -> tuple[Standing, tuple[Update, ...]]:
-        """One global round; the updates are what the ledger may keep."""
+    def round(
+        self, plan: Plan, cohort: Cohort, segments: Segments, standing: Standing
+    ) -> tuple[Standing, tuple[Closing, ...]]:
+        """One global round; what the clients closed with is what the ledger may keep. The server's `segments` are
+        overwritten."""
 
-    @abstractmethod
+    def conversation(
+        self, plan: Plan, segments: Segments, opening: Opening, holding: Holding, recording: Recording
+    ) -> Conversation:
+        """A client's part of a round. `segments` are overwritten."""
+        return converse(
+            plan,
+            segments,
+            opening,
+            holding,
+            recording,
+            batch_size=self.batch_size,
+            epochs=self.local_epochs,
+            together=self.together,
+            remembers=self.hands_on or plan.optimizer.state == "keep",
+        )
+
     def local_round(self, plan: Plan, segments: Segments, task: Task, holding: Holding, recording: Recording) -> Update:
-        """What a round-grain protocol runs at one client. `segments` are overwritten."""
+        """A client's whole round beside a copy of the server segment. `segments` are overwritten."""
+        opening = task.opening
+        plan.prepare(segments.server, task.server_state, training=True)
+        server = Server(plan, segments.server, task.server_memory)
+        conversation = self.conversation(plan, segments, opening, holding, recording)
+        with plan.seeds.fork("forward", opening.round, opening.client):
+            said = next(conversation)
+            while not isinstance(said, Closing):
+                assert isinstance(said, Crossing | HiddenGradient), "a local round shares no gradients"
+                said = conversation.send(server.answer(said))
+        return Update(said, state_of(segments.server), server.memory, tuple(server.losses))
 
-    @abstractmethod
     def steps(self, examples: tuple[int, ...]) -> int:
-        """How many exchanges a whole training takes with clients of these sizes."""
+        """How many exchanges a whole training takes with clients of these sizes: one per batch, epoch and round.
+
+        Exact where all take part to the end, or all are of one size; else about the mean over who may be drawn.
+        """
+        batches = sum(batch_count(count, self.batch_size) for count in examples)
+        per_epoch = batches * self._taking_part(len(examples)) / len(examples)
+        return round(per_epoch * self.local_epochs * self.rounds)
+
+    def openings(self, plan: Plan, clients: int, standing: Standing) -> list[Opening]:
+        """Who takes part in the next round, in ascending order, from where, and how far each of them gets."""
+        number = standing.round + 1
+        drawn = torch.randperm(clients, generator=plan.seeds("participants", number))[: self._taking_part(clients)]
+        return [self._opening(plan, number, client, standing) for client in sorted(drawn.tolist())]
 
     def train(
         self, plan: Plan, cohort: Cohort, start: Standing, recording: Recording, test: Images, checkpoint: Checkpoint
@@ -48,26 +117,79 @@ class Protocol(Component):
         """All rounds, from the last checkpoint on; each round is on disk before the next one begins."""
         found = checkpoint.load()
         standing, ledger = found if found is not None else (start, Ledger(()))
+        segments = plan.segments()
         remaining = range(standing.round + 1, self.rounds + 1)
         for number in track(remaining, "training", len(remaining)):
             before, began = standing, time.perf_counter()
-            after, updates = self.round(plan, cohort, before)
+            after, closings = self.round(plan, cohort, segments, before)
             standing = replace(after, seconds=before.seconds + time.perf_counter() - began)
-            page = _page(number, before.client, standing, updates) if recording.keeps(number) else None
+            page = _page(number, before.client, standing, closings) if recording.keeps(number) else None
             if page is not None:
                 ledger = Ledger((*ledger.pages, page))
             checkpoint.save(standing, page)
         return Trained(standing, ledger, evaluate(plan, standing.client, standing.server, test))
 
+    def _taking_part(self, clients: int) -> int:
+        return max(1, round(self.participation * clients))
 
-def _page(number: int, broadcast: State, standing: Standing, updates: tuple[Update, ...]) -> Page:
+    def _opening(self, plan: Plan, number: int, client: int, standing: Standing) -> Opening:
+        dropping, slow, part = torch.rand(3, generator=plan.seeds("fate", number, client)).tolist()
+        memory, _ = standing.memories.get(client, ({}, {}))
+        if dropping < self.drop_out:
+            return Opening(number, client, standing.client, memory, share=1 - part, returns=False)
+        return Opening(number, client, standing.client, memory, share=self.pace if slow < self.stragglers else 1.0)
+
+
+def counted(
+    before: Standing, after: Standing, closings: tuple[Closing, ...], losses: tuple[float, ...] = ()
+) -> Standing:
+    """The next standing, with this round's steps, bytes and mean loss. losses: where the labels are at the server."""
+    told = losses or tuple(loss for closing in closings for loss in closing.losses)
+    return replace(
+        after,
+        round=before.round + 1,
+        losses=(*before.losses, sum(told) / len(told)),
+        bytes=(
+            before.bytes[0] + sum(closing.bytes[0] for closing in closings),
+            before.bytes[1] + sum(closing.bytes[1] for closing in closings),
+        ),
+        steps=before.steps + sum(closing.steps for closing in closings),
+    )
+
+
+def side_by_side(
+    plan: Plan, standing: Standing, closings: tuple[Closing, ...], server: Server, statistics: Statistics
+) -> Standing:
+    """After a round in which client segments moved apart and one server segment served them all."""
+    returned = [closing for closing in closings if closing.returns]
+    kept = {closing.client: (closing.memory, State()) for closing in returned}
+    return replace(
+        standing,
+        client=averaged(
+            standing.client,
+            [closing.state for closing in returned],
+            [closing.examples for closing in returned],
+            statistics,
+        ),
+        server=state_of(server.segment),
+        memories={**standing.memories, **kept} if plan.optimizer.state == "keep" else {},
+        server_memory=server.memory,
+    )
+
+
+def averaged(before: State, states: list[State], weights: list[int], statistics: Statistics) -> State:
+    """The weighted mean of what came back; where nobody came back, what was there before."""
+    return average(states, weights, statistics) if states else before
+
+
+def _page(number: int, broadcast: State, standing: Standing, closings: tuple[Closing, ...]) -> Page:
     return Page(
         number,
         broadcast,
         standing.client,
         standing.server,
-        tuple((update.client, update.client_state) for update in updates),
-        tuple(exchange for update in updates for exchange in update.exchanges),
+        tuple((closing.client, closing.state) for closing in closings if closing.returns),
+        tuple(exchange for closing in closings for exchange in closing.exchanges),
     )
 
 

@@ -14,6 +14,7 @@ class Asset(StrEnum):
     SMASHED = "smashed"
     CUT_GRADIENTS = "cut_gradients"
     LABELS = "labels"
+    HEAD_GRADIENTS = "head_gradients"
     AUXILIARY_PAIRS = "auxiliary_pairs"
     CLIENT_QUERIES = "client_queries"
     CLIENT_WEIGHTS = "client_weights"
@@ -85,6 +86,8 @@ class Leak:
     """(targets, *cut shape), of a training leak."""
     labels: Tensor | None = None
     """(targets,), of a training leak, where the labels are at the server."""
+    head_gradients: Tensor | None = None
+    """(targets, *hidden shape), of a training leak, where the head and the labels stay at the client (U-shaped)."""
     auxiliary_pairs: Pairs | None = None
     client_queries: Query | None = None
     client_weights: ClientSegment | None = None
@@ -108,7 +111,7 @@ class Leak:
         )
 
 
-PER_TARGET = ("smashed", "cut_gradients", "labels")
+PER_TARGET = ("smashed", "cut_gradients", "labels", "head_gradients")
 """Fields of a leak that have one row per target."""
 
 assert {asset.value for asset in Asset} <= {field.name for field in fields(Leak)}

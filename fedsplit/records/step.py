@@ -20,8 +20,11 @@ class ClientStep:
 
 @dataclass(frozen=True)
 class ServerStep:
-    """The server's half. features: (block name, output) of every block of the server segment. logits: (n, classes)."""
+    """The server's half. features: (block name, output) of every block of the server segment.
+
+    logits: (n, classes), labels: (n,); both None where the head and the labels stay at the client.
+    """
 
     features: tuple[tuple[str, Tensor], ...]
-    logits: Tensor
-    labels: Tensor
+    logits: Tensor | None
+    labels: Tensor | None

@@ -24,12 +24,16 @@ class Threat(Component):
     @property
     def assets(self) -> frozenset[Asset]:
         """All assets of this adversary, those implied and the knowledge of the defense included."""
-        known = {Asset.DEFENSE} if self.knows_defense == "parameters" else set[Asset]()
-        return closure(self.grants) | known
+        return self.assets_without(frozenset())
 
-    def view(self, everything: Leak) -> Leak:
+    def assets_without(self, withheld: frozenset[Asset]) -> frozenset[Asset]:
+        """All assets of this adversary in a federation that keeps some out of its reach."""
+        known = {Asset.DEFENSE} if self.knows_defense == "parameters" else set[Asset]()
+        return closure(self.grants - withheld) | known
+
+    def view(self, everything: Leak, withheld: frozenset[Asset] = frozenset()) -> Leak:
         """The leak that this adversary holds, out of everything that crossed the cut or could be known."""
-        return everything.granted(self.assets)
+        return everything.granted(self.assets_without(withheld))
 
 
 THREATS: Family[Threat] = Family("threats", Threat)

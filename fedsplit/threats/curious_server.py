@@ -19,7 +19,7 @@ class CuriousServer(Threat):
     @property
     def grants(self) -> frozenset[Asset]:
         """Everything at the server; client weights unless somebody else averages."""
-        granted = {Asset.SMASHED, Asset.CUT_GRADIENTS, Asset.LABELS, Asset.SERVER_SEGMENTS}
+        granted = {Asset.SMASHED, Asset.CUT_GRADIENTS, Asset.LABELS, Asset.HEAD_GRADIENTS, Asset.SERVER_SEGMENTS}
         if self.queries:
             granted.add(Asset.CLIENT_QUERIES)
         if self.aggregates:

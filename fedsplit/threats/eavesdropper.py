@@ -12,6 +12,6 @@ class Eavesdropper(Threat):
 
     @property
     def grants(self) -> frozenset[Asset]:
-        """Smashed data and cut gradients; queries unless switched off."""
-        seen = frozenset({Asset.SMASHED, Asset.CUT_GRADIENTS})
+        """Smashed data and all gradients that cross; queries unless switched off."""
+        seen = frozenset({Asset.SMASHED, Asset.CUT_GRADIENTS, Asset.HEAD_GRADIENTS})
         return seen | {Asset.CLIENT_QUERIES} if self.queries else seen

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from fedsplit.defenses.base import DEFENSES, AnyDefense, Defense
 from fedsplit.federation.exposure import Observation, expose
 from fedsplit.federation.ledger import Recording
+from fedsplit.federation.messages import CutGradient
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import Client
 from fedsplit.models.base import Model
@@ -97,9 +98,9 @@ def test_a_defense_that_releases_changes_what_is_released(plan: Plan) -> None:
 
 
 def test_gradients_are_finite_and_reach_every_client_parameter(plan: Plan) -> None:
-    client = Client(plan, plan.segments().client.train(), holding(images(8, seed=0)), {}, Generator().manual_seed(0))
+    client = Client(plan, plan.segments(), holding(images(8, seed=0)), {}, Generator().manual_seed(0))
     crossing = client.send(client.holding)
-    client.receive(torch.randn(crossing.smashed.shape, generator=Generator().manual_seed(1)))
+    client.receive(CutGradient(torch.randn(crossing.smashed.shape, generator=Generator().manual_seed(1))))
     for name, parameter in client.segment.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -110,7 +111,7 @@ def test_a_local_round_is_the_same_twice_and_leaves_the_holding_alone(plan: Plan
     pixels = own.pixels.clone()
     protocol = SplitFedV1(batch_size=4)
     first, again = (local_round(plan, protocol, first_task(plan), own) for _ in range(2))
-    assert all(torch.equal(value, again.client_state[name]) for name, value in first.client_state.items())
+    assert all(torch.equal(value, again.closing.state[name]) for name, value in first.closing.state.items())
     assert all(torch.equal(value, again.server_state[name]) for name, value in first.server_state.items())
     assert first.losses == again.losses
     assert torch.equal(own.pixels, pixels)

@@ -100,7 +100,7 @@ def test_a_client_segment_may_be_frozen_whole(tmp_path: Path) -> None:
 
 def one_batch(plan: Plan, own: Any) -> dict[str, Tensor]:
     update = local_round(plan, SplitFedV1(batch_size=EVERYTHING), first_task(plan), own)
-    return {**update.client_state, **update.server_state}
+    return {**update.closing.state, **update.server_state}
 
 
 def test_a_row_of_weight_zero_changes_nothing() -> None:

@@ -14,6 +14,7 @@ from fedsplit.defenses.sca import Sca
 from fedsplit.errors import DataError, ScenarioError
 from fedsplit.federation.average import average
 from fedsplit.federation.ledger import Recording
+from fedsplit.federation.messages import CutGradient
 from fedsplit.federation.optimizer import Adam
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import Client
@@ -35,8 +36,7 @@ def sca(**changes: Any) -> Sca:
 
 
 def client_of(plan: Plan) -> Client:
-    segment = plan.segments().client.train()
-    return Client(plan, segment, holding(images(8, seed=0)), {}, Generator().manual_seed(0))
+    return Client(plan, plan.segments(), holding(images(8, seed=0)), {}, Generator().manual_seed(0))
 
 
 def layer_of(segment: Segment, number: int) -> SparseCodingLayer:
@@ -47,7 +47,7 @@ def layer_of(segment: Segment, number: int) -> SparseCodingLayer:
 
 def step(client: Client, gradient: float = 0.0) -> None:
     crossing = client.send(client.holding)
-    client.receive(torch.full_like(crossing.smashed, gradient))
+    client.receive(CutGradient(torch.full_like(crossing.smashed, gradient)))
 
 
 def after_update(atoms: Tensor, inputs: Tensor, codes: Tensor, rate: float) -> Tensor:

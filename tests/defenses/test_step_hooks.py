@@ -7,9 +7,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from fedsplit.federation.ledger import Recording
+from fedsplit.federation.messages import Crossing, CutGradient
 from fedsplit.federation.optimizer import StochasticGradientDescent
 from fedsplit.federation.plan import Plan
-from fedsplit.federation.roles import Client, Crossing, FederationData, Server
+from fedsplit.federation.roles import Client, FederationData, Server
 from fedsplit.models.lenet import LeNet
 from fedsplit.models.linear import Linear
 from fedsplit.records.images import Images
@@ -29,8 +30,7 @@ RECORDING = Recording(training=(1,), inference=(1,))
 
 
 def client_of(plan: Plan, seed: int = 0) -> Client:
-    segment = plan.segments().client
-    return Client(plan, segment.train(), holding(images(7, seed=1)), {}, Generator().manual_seed(seed))
+    return Client(plan, plan.segments(), holding(images(7, seed=1)), {}, Generator().manual_seed(seed))
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
@@ -52,7 +52,7 @@ def test_the_gradient_belongs_to_the_noise_that_was_sent(model) -> None:
     batch = holding(images(6, seed=2))
     crossing = client.send(batch)
     gradient = torch.rand(crossing.smashed.shape, generator=Generator().manual_seed(8), dtype=torch.float64)
-    client.receive(gradient)
+    client.receive(CutGradient(gradient))
 
     again = plan.segments().client.train()
     smashed = again(batch.pixels.double())
@@ -78,7 +78,7 @@ def test_the_client_penalty_alone_moves_the_client() -> None:
     client = client_of(plan)
     batch = holding(images(6, seed=2))
     crossing = client.send(batch)
-    client.receive(torch.zeros_like(crossing.smashed))
+    client.receive(CutGradient(torch.zeros_like(crossing.smashed)))
 
     again = plan.segments().client
     features = again.features(batch.pixels.double())
@@ -94,7 +94,7 @@ def test_the_client_penalty_is_added_to_the_gradient_of_the_cut() -> None:
     for weight, scale in ((0.1, 1.0), (0.1, 0.0), (0.0, 1.0)):
         client = client_of(plan_of(defense=plugins.SmallFeatures(weight=weight), precision="float64"))
         crossing = client.send(holding(images(6, seed=2)))
-        client.receive(scale * torch.ones_like(crossing.smashed))
+        client.receive(CutGradient(scale * torch.ones_like(crossing.smashed)))
         found.append(gradients(client.segment))
     both, penalty, task = found
     assert_same(both, {name: penalty[name] + task[name] for name in both})
@@ -128,7 +128,7 @@ def test_the_server_penalty_is_part_of_the_servers_loss_and_of_the_cut_gradient(
     server = Server(plan, plan.segments().server.train(), {})
     smashed = torch.rand((6, 1, 8, 5), generator=Generator().manual_seed(2), dtype=torch.float64)
     labels, weights = torch.arange(6) % CLASSES, torch.tensor([1.0, 2, 0, 1, 0.5, 1], dtype=torch.float64)
-    gradient, loss = server.step(Crossing(smashed, labels, weights))
+    gradient, loss = server.step(Crossing(smashed, labels, weights)).gradient, server.losses[-1]
 
     again = plan.segments().server
     leaf = smashed.clone().requires_grad_()
@@ -152,7 +152,7 @@ def test_after_backward_clips_what_the_optimiser_sees() -> None:
     client = client_of(plan)
     before = [parameter.detach().clone() for parameter in client.segment.parameters()]
     crossing = client.send(holding(images(6, seed=2)))
-    client.receive(torch.ones_like(crossing.smashed))
+    client.receive(CutGradient(torch.ones_like(crossing.smashed)))
     moves = [now - then for now, then in zip(client.segment.parameters(), before, strict=True)]
     assert torch.stack([move.norm() for move in moves]).norm().item() == pytest.approx(0.5 * 0.25, rel=1e-9)
 

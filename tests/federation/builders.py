@@ -1,6 +1,5 @@
 """A federation that trains in a fraction of a second, and the same training written out by hand, without a cut."""
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -13,16 +12,17 @@ from torch.nn import functional
 from fedsplit.defenses.none import Undefended
 from fedsplit.engines.inline import Inline
 from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.cohort import Task, Update
 from fedsplit.federation.ledger import Recording
+from fedsplit.federation.messages import Opening
 from fedsplit.federation.optimizer import StochasticGradientDescent
 from fedsplit.federation.plan import Plan, state_of
-from fedsplit.federation.roles import FederationData, Task, Update
+from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Standing, Trained
 from fedsplit.models.linear import Linear
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.leak import Auxiliary
-from fedsplit.split import Segment
 
 CLASSES = 3
 SHAPE = (1, 8, 8)
@@ -74,10 +74,9 @@ def plan_of(**changes: Any) -> Plan:
 def started(plan: Plan, public: Images) -> tuple[Plan, Standing]:
     """Before round 1, the defense's warm start included."""
     segments = plan.segments()
-    whole = Segment(OrderedDict([*segments.client.blocks(), *segments.server.blocks()]))
-    frozen = plan.defense.warm_start(whole, public, plan.seeds("warm_start"))
+    frozen = plan.defense.warm_start(segments.whole, public, plan.seeds("warm_start"))
     plan = plan.model_copy(update={"frozen": frozen})
-    return plan, Standing(0, state_of(segments.client), state_of(segments.server))
+    return plan, Standing(0, state_of(segments.home), state_of(segments.server))
 
 
 def train(
@@ -101,7 +100,7 @@ def local_round(
 
 def first_task(plan: Plan, client: int = 0, number: int = 1) -> Task:
     segments = plan.segments()
-    return Task(number, client, state_of(segments.client), state_of(segments.server), {}, {})
+    return Task(Opening(number, client, state_of(segments.home), {}), state_of(segments.server), {})
 
 
 def whole_model(plan: Plan) -> nn.Sequential:

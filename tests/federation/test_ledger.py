@@ -47,7 +47,7 @@ def test_nothing_is_kept_where_nothing_is_recorded(tmp_path: Path) -> None:
 
 def test_an_exchange_has_no_room_for_an_image() -> None:
     assert {field.name for field in fields(Exchange)} == {
-        "round", "client", "step", "rows", "smashed", "gradient", "labels",
+        "round", "client", "step", "rows", "smashed", "gradient", "labels", "head_gradient",
     }  # fmt: skip
     assert {field.name for field in fields(Page)} == {"round", "broadcast", "client", "server", "returned", "exchanges"}
 

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from torch import Generator
 
 from fedsplit.errors import EngineError, ScenarioError
-from fedsplit.federation.roles import Client, Crossing, Server, blamed, prepared_holding
+from fedsplit.federation.cohort import blamed
+from fedsplit.federation.messages import Crossing, CutGradient
+from fedsplit.federation.roles import Client, Server, prepared_holding
 from fedsplit.records.images import Holding
 from tests.defenses import plugins
 from tests.federation.builders import first_task, holding, images, plan_of, started
@@ -16,7 +18,7 @@ PLAN = plan_of()
 
 
 def client_with(rows: int) -> Client:
-    return Client(PLAN, PLAN.segments().client, holding(images(rows, seed=0)), {}, Generator())
+    return Client(PLAN, PLAN.segments(), holding(images(rows, seed=0)), {}, Generator())
 
 
 @settings(max_examples=60, deadline=None)
@@ -53,7 +55,7 @@ def test_a_batch_keeps_the_fields_of_a_row_together() -> None:
     weights = torch.linspace(0, 1, 20)
     watched = torch.arange(20) % 3 == 0
     held = Holding(own.pixels, own.labels, weights, 50 + torch.arange(20), watched)
-    client = Client(PLAN, PLAN.segments().client, held, {}, Generator())
+    client = Client(PLAN, PLAN.segments(), held, {}, Generator())
     for batch in client.batches(6, Generator().manual_seed(1)):
         place = batch.rows - 50
         assert torch.equal(batch.pixels, own.pixels[place])
@@ -64,7 +66,7 @@ def test_a_batch_keeps_the_fields_of_a_row_together() -> None:
 
 def test_a_crossing_is_as_large_as_what_is_in_it() -> None:
     plan = plan_of(precision="float64")
-    client = Client(plan, plan.segments().client, holding(images(6, seed=0)), {}, Generator())
+    client = Client(plan, plan.segments(), holding(images(6, seed=0)), {}, Generator())
     crossing = client.send(client.holding)
     assert crossing.bytes == 6 * (1 * 8 * 5) * 8 + 6 * 8
     assert not crossing.smashed.requires_grad
@@ -73,9 +75,9 @@ def test_a_crossing_is_as_large_as_what_is_in_it() -> None:
 def test_a_gradient_that_nobody_asked_for_is_a_bug() -> None:
     client = client_with(6)
     crossing = client.send(client.holding)
-    client.receive(torch.zeros_like(crossing.smashed))
+    client.receive(CutGradient(torch.zeros_like(crossing.smashed)))
     with pytest.raises(AssertionError, match="before anything was sent"):
-        client.receive(torch.zeros_like(crossing.smashed))
+        client.receive(CutGradient(torch.zeros_like(crossing.smashed)))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -95,19 +97,19 @@ def test_an_infinite_loss_is_an_engine_error_though_its_gradient_is_finite() -> 
 
 def test_a_failure_is_told_with_client_round_and_cause() -> None:
     task = first_task(PLAN, client=3, number=7)
-    with pytest.raises(EngineError) as caught, blamed(task):
+    with pytest.raises(EngineError) as caught, blamed(task.opening):
         raise ValueError("fell\nover")
     assert str(caught.value).startswith("client 3, round 7: training failed (ValueError: fell over); ")
-    with pytest.raises(EngineError) as caught, blamed(task):
+    with pytest.raises(EngineError) as caught, blamed(task.opening):
         raise EngineError("no longer finite", at="server", remedy="lower it")
     assert str(caught.value) == "client 3, round 7: no longer finite; lower it"
-    with pytest.raises(EngineError, match=r"client 3, round 7: .*ScenarioError: a: is odd"), blamed(task):
+    with pytest.raises(EngineError, match=r"client 3, round 7: .*ScenarioError: a: is odd"), blamed(task.opening):
         raise ScenarioError("is odd", at="a")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_is_no_failure(error: Any) -> None:
-    with pytest.raises(error), blamed(first_task(PLAN)):
+    with pytest.raises(error), blamed(first_task(PLAN).opening):
         raise error
 
 

@@ -1,5 +1,6 @@
 import math
 import pickle
+from typing import get_args
 
 import pytest
 
@@ -10,9 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from fedsplit.federation.roles import Task, Update
-from fedsplit.flower.wire import pack_task, pack_update, to_record, to_tensors, unpack_task, unpack_update
+from fedsplit.federation.cohort import Task, Update
+from fedsplit.federation.messages import (
+    Closing,
+    Crossing,
+    CutGradient,
+    Hidden,
+    HiddenGradient,
+    Opening,
+    OwnGradient,
+    SharedGradient,
+)
+from fedsplit.flower.wire import Message, pack, to_record, to_tensors, unpack
 from fedsplit.records.exchange import Exchange
+from tests.federation.builders import bits
 
 TYPES = (torch.float64, torch.float32, torch.float16, torch.int64, torch.int32, torch.uint8, torch.bool)
 SHAPES = st.lists(st.integers(0, 3), max_size=4).map(tuple)
@@ -64,36 +76,43 @@ def state(seed: int) -> dict[str, Tensor]:
     return {"0.weight": torch.randn((2, 3), generator=rng), "0.count": torch.tensor(seed), "empty": torch.zeros((0, 4))}
 
 
-def assert_alike(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
-    assert list(left) == list(right)
-    assert all(identical(left[name], right[name]) for name in left)
+def assert_equal(found: object, sent: object) -> None:
+    assert bits(found) == bits(sent)
+    assert type(found) is type(sent)
 
 
-def test_a_task_arrives_with_its_job() -> None:
-    task = Task(7, 3, state(1), state(2), {}, state(3))
-    job, found = unpack_task(pack_task('{"job": 1}', task))
-    assert (job, found.round, found.client, found.client_memory) == ('{"job": 1}', 7, 3, {})
-    assert_alike(found.client_state, task.client_state)
-    assert_alike(found.server_state, task.server_state)
-    assert_alike(found.server_memory, task.server_memory)
+def exchange(step: int, *, stays_home: bool) -> Exchange:
+    labels, leaving = (None, torch.full((step, 5), 0.3)) if stays_home else (torch.zeros(step).long(), None)
+    return Exchange(7, 3, step, torch.arange(step), torch.full((step, 2), 0.1), torch.ones(step, 2), labels, leaving)
 
 
-@pytest.mark.parametrize("exchanges", [0, 11])
-def test_an_update_arrives_with_its_exchanges_in_order(exchanges: int) -> None:
-    crossed = tuple(
-        Exchange(
-            7, 3, step, torch.arange(step), torch.full((step, 2), 0.1), torch.ones(step, 2), torch.zeros(step).long()
-        )
-        for step in range(exchanges)
-    )
+def closing(exchanges: int, *, stays_home: bool = False) -> Closing:
     losses = (0.1, 1 / 3, math.inf)[: 3 if exchanges else 0]
-    update = Update(3, 17, state(1), state(2), state(3), {}, crossed, losses, (2**40, 5))
-    found = unpack_update(pack_update(update))
-    assert (found.client, found.examples, found.losses, found.bytes) == (3, 17, losses, (2**40, 5))
-    assert [(exchange.round, exchange.client, exchange.step) for exchange in found.exchanges] == [
-        (7, 3, step) for step in range(exchanges)
-    ]
-    for one, other in zip(found.exchanges, crossed, strict=True):
-        assert all(
-            identical(getattr(one, name), getattr(other, name)) for name in ("rows", "smashed", "gradient", "labels")
-        )
+    crossed = tuple(exchange(step, stays_home=stays_home) for step in range(exchanges))
+    return Closing(3, True, 17, 9, state(1), state(3), crossed, losses, (2**40, 5))
+
+
+LABELS = torch.arange(3)
+MESSAGES = {
+    "task": Task(Opening(7, 3, state(1), {}, 0.1, returns=False), state(2), state(3)),
+    "update": Update(closing(11), state(2), {}, (0.5,)),
+    "opening": Opening(1, 0, {}, {}),
+    "closing without exchanges": closing(0),
+    "closing without labels": closing(2, stays_home=True),
+    "crossing": Crossing(torch.rand(3, 2), LABELS, torch.ones(3)),
+    "crossing without labels": Crossing(torch.rand(3, 2), None, torch.ones(3)),
+    "hidden": Hidden(torch.rand(3, 2)),
+    "hidden gradient": HiddenGradient(torch.rand(3, 2)),
+    "cut gradient": CutGradient(torch.rand(3, 2)),
+    "own gradient": OwnGradient(state(1)),
+    "shared gradient": SharedGradient({}),
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_message_arrives_as_it_was_sent(name: str) -> None:
+    assert_equal(unpack(pickle.loads(pickle.dumps(pack(MESSAGES[name])))), MESSAGES[name])
+
+
+def test_every_message_of_a_federation_is_tried() -> None:
+    assert {type(message) for message in MESSAGES.values()} == set(get_args(Message))

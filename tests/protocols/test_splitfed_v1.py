@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fedsplit.federation.cohort import Cohort
 from fedsplit.federation.optimizer import Adam, StochasticGradientDescent
 from fedsplit.federation.plan import Plan
-from fedsplit.federation.roles import Cohort, FederationData
+from fedsplit.federation.roles import FederationData
 from fedsplit.models.base import Model
 from fedsplit.models.lenet import LeNet
 from fedsplit.models.linear import Linear
@@ -183,16 +184,26 @@ class Roll(Cohort):
         return self._size
 
     def local_rounds(self, tasks):
-        self.called.append(tuple(task.client for task in tasks))
+        self.called.append(tuple(task.opening.client for task in tasks))
         raise InterruptedError
+
+    def open(self, openings):
+        raise AssertionError
+
+    def post(self, answers):
+        raise AssertionError
+
+    def take(self, client):
+        raise AssertionError
 
 
 def called(seed: int, rounds: int, participation: float) -> list[tuple[int, ...]]:
     roll, protocol = Roll(10), SplitFedV1(participation=participation)
     plan, standing = started(plan_of(seed=seed), images(3, seed=0))
+    segments = plan.segments()
     for number in range(rounds):
         with pytest.raises(InterruptedError):
-            protocol.round(plan, roll, type(standing)(number, standing.client, standing.server))
+            protocol.round(plan, roll, segments, type(standing)(number, standing.client, standing.server))
     return roll.called
 
 

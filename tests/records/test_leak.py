@@ -33,6 +33,7 @@ def full_leak() -> Leak:
         smashed=rows.view(4, 1),
         cut_gradients=10 * rows.view(4, 1),
         labels=rows.long(),
+        head_gradients=7 * rows.view(4, 1),
         auxiliary_pairs=Pairs(torch.rand(3, 1), torch.rand(2, 1)),
         client_queries=lambda images, rng: images,
         client_weights=ClientSegment(nn.Linear(2, 2), (nn.BatchNorm1d(2), nn.Linear(2, 1))),
@@ -110,8 +111,8 @@ def test_every_field_with_a_row_per_target_is_permuted() -> None:
 
 def test_all_tensors_of_a_leak_are_found() -> None:
     leak = full_leak()
-    # 4 of auxiliary, 3 per target, 2 of pairs; linear 2, batch norm 5, linear 2, linear 2.
-    assert len(tensors_of(leak)) == 4 + 3 + 2 + 2 + 5 + 2 + 2
+    # 4 of auxiliary, 4 per target, 2 of pairs; linear 2, batch norm 5, linear 2, linear 2.
+    assert len(tensors_of(leak)) == 4 + 4 + 2 + 2 + 5 + 2 + 2
     assert len(tensors_of(leak.granted(frozenset()))) == 4
     addresses = {tensor.data_ptr() for tensor in tensors_of(leak)}
     assert leak.client_weights is not None

@@ -3,7 +3,7 @@ import pytest
 from fedsplit.threats.curious_server import CuriousServer
 from tests.threats.views import held
 
-SEEN = {"smashed", "cut_gradients", "labels", "server_segments"}
+SEEN = {"smashed", "cut_gradients", "labels", "head_gradients", "server_segments"}
 ASKED = {"client_queries", "auxiliary_pairs"}
 
 

@@ -1,0 +1,67 @@
+"""The clients of a federation, wherever they are."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fedsplit.errors import EngineError
+from fedsplit.federation.messages import Closing, Down, Opening, Up
+from fedsplit.federation.plan import State
+
+
+@dataclass(frozen=True)
+class Task:
+    """One client's local round with a server copy of its own: where both start."""
+
+    opening: Opening
+    server_state: State
+    server_memory: State
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one local round gave. losses: the task loss of each step, where the labels are at the server."""
+
+    closing: Closing
+    server_state: State
+    server_memory: State
+    losses: tuple[float, ...]
+
+
+class Cohort(ABC):
+    """The clients of a federation; a failure of one is an EngineError with client, round and cause."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """How many clients there are."""
+
+    @abstractmethod
+    def local_rounds(self, tasks: Sequence[Task]) -> tuple[Update, ...]:
+        """Runs one local round at each named client; updates come in the order of the tasks."""
+
+    @abstractmethod
+    def open(self, openings: Sequence[Opening]) -> None:
+        """Begins a conversation with each of these clients; what is left of earlier rounds is forgotten."""
+
+    @abstractmethod
+    def post(self, answers: Mapping[int, Down]) -> None:
+        """Answers what these clients said last. Returns at once: clients go on while others are listened to."""
+
+    @abstractmethod
+    def take(self, client: int) -> Up:
+        """What this client says next; waits for it."""
+
+
+@contextmanager
+def blamed(opening: Opening) -> Iterator[None]:
+    """Whatever fails inside becomes one EngineError that says which client, which round, and why."""
+    at = f"client {opening.client}, round {opening.round}"
+    try:
+        yield
+    except EngineError as error:
+        raise EngineError(error.reason, at=at, remedy=error.remedy) from error
+    except Exception as error:
+        cause = f"training failed ({type(error).__name__}: {error})"
+        raise EngineError(cause, at=at, remedy="mend the cause; the run goes on from the last round") from error

@@ -1,0 +1,77 @@
+"""Parallel split learning (Jeon, Kim, ICOIN 2020): the server trains on the joined batches of all clients."""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+
+from fedsplit.federation.average import Statistics
+from fedsplit.federation.cohort import Cohort
+from fedsplit.federation.messages import Closing, Crossing, OwnGradient, SharedGradient
+from fedsplit.federation.plan import Plan, State
+from fedsplit.federation.service import Service
+from fedsplit.federation.trained import Standing
+from fedsplit.protocols.base import Protocol, counted, side_by_side
+from fedsplit.split import Segments
+
+
+class Parallel(Protocol):
+    """One server segment, one step for all clients at once; who has no batch left waits for the next round."""
+
+    grain = "step"
+
+    sync: Literal["step", "round"] = "step"
+    """What keeps client segments alike. step: all move along the row-weighted sum of their gradients. round: each moves
+    along its own, and they are averaged by the number of examples after the round."""
+    statistics: Statistics = "mean"
+    """How running statistics of batch normalisation in client segments are averaged: like parameters, or pooled."""
+
+    @property
+    def together(self) -> bool:
+        """Whether clients move along a common gradient."""
+        return self.sync == "step"
+
+    def round(
+        self, plan: Plan, cohort: Cohort, segments: Segments, standing: Standing
+    ) -> tuple[Standing, tuple[Closing, ...]]:
+        """Joint steps until every client has closed."""
+        service = Service(plan, cohort, segments, standing)
+        openings = self.openings(plan, cohort.size, standing)
+        if self.together:
+            openings = [replace(opening, memory=standing.common_memory) for opening in openings]
+        cohort.open(openings)
+        closed: dict[int, Closing] = {}
+        waves: list[list[Closing]] = []
+        clients = [opening.client for opening in openings]
+        while clients:
+            said = {client: cohort.take(client) for client in clients}
+            waves.append([message for message in said.values() if isinstance(message, Closing)])
+            closed |= {closing.client: closing for closing in waves[-1]}
+            crossings = {client: message for client, message in said.items() if isinstance(message, Crossing)}
+            clients = list(crossings)
+            if crossings:
+                service.joint_exchange(crossings)
+            if crossings and self.together:
+                _step_together(cohort, crossings)
+        closings = tuple(closed[opening.client] for opening in openings)
+        # Who had fewer batches stopped on the way: where all step together, those who came furthest have the segment.
+        furthest = next((wave for wave in reversed(waves) if any(closing.returns for closing in wave)), [])
+        counting = tuple(furthest) if self.together else closings
+        after = side_by_side(plan, standing, counting, service.server, self.statistics)
+        if self.together:
+            memory = next((closing.memory for closing in furthest if closing.returns), standing.common_memory)
+            after = replace(after, memories={}, common_memory=memory if plan.optimizer.state == "keep" else {})
+        return counted(standing, after, closings, tuple(service.server.losses)), closings
+
+
+def _step_together(cohort: Cohort, crossings: dict[int, Crossing]) -> None:
+    weights = {client: crossing.weights.sum() for client, crossing in crossings.items()}
+    total = torch.stack(list(weights.values())).sum()
+    joint: State = {}
+    for client in crossings:
+        said = cohort.take(client)
+        assert isinstance(said, OwnGradient), "a client that steps with others says its gradient first"
+        for name, value in said.values.items():
+            part = (weights[client] / total) * value
+            joint[name] = joint[name] + part if name in joint else part
+    cohort.post({client: SharedGradient(joint) for client in crossings})

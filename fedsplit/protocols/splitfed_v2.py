@@ -1,0 +1,45 @@
+"""SplitFed, second version (Thapa, Chamikara, Camtepe, Sun, AAAI 2022): one server segment, trained by one client at a
+time."""
+
+import torch
+
+from fedsplit.federation.average import Statistics
+from fedsplit.federation.cohort import Cohort
+from fedsplit.federation.messages import Closing, Crossing
+from fedsplit.federation.plan import Plan
+from fedsplit.federation.service import Service
+from fedsplit.federation.trained import Standing
+from fedsplit.protocols.base import Protocol, counted, side_by_side
+from fedsplit.split import Segments
+
+
+class SplitFedV2(Protocol):
+    """The server takes one batch of every client, in an order drawn anew each time, and moves after each; the client
+    segments move side by side and are averaged by the number of examples after the round."""
+
+    grain = "step"
+
+    statistics: Statistics = "mean"
+    """How running statistics of batch normalisation in client segments are averaged: like parameters, or pooled."""
+
+    def round(
+        self, plan: Plan, cohort: Cohort, segments: Segments, standing: Standing
+    ) -> tuple[Standing, tuple[Closing, ...]]:
+        """Batches in seeded order until every client has closed, then the average of the client segments."""
+        service = Service(plan, cohort, segments, standing)
+        openings = self.openings(plan, cohort.size, standing)
+        cohort.open(openings)
+        closed: dict[int, Closing] = {}
+        clients = [opening.client for opening in openings]
+        order = plan.seeds("turns", standing.round + 1)
+        while clients:
+            for place in torch.randperm(len(clients), generator=order).tolist():
+                said = cohort.take(clients[place])
+                if isinstance(said, Crossing):
+                    service.exchange(clients[place], said)
+                elif isinstance(said, Closing):
+                    closed[clients[place]] = said
+            clients = [client for client in clients if client not in closed]
+        closings = tuple(closed[opening.client] for opening in openings)
+        after = side_by_side(plan, standing, closings, service.server, self.statistics)
+        return counted(standing, after, closings, tuple(service.server.losses)), closings
