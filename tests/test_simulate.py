@@ -123,7 +123,7 @@ def numbers(outcomes: Outcomes) -> list[dict[str, Any]]:
 
 def standing(root: Path, cell: str) -> bytes:
     """The tensors of a checkpoint."""
-    with safe_open(root / cell / "checkpoint" / "standing.safetensors", framework="pt") as file:
+    with safe_open(root / cell / "checkpoint" / "standing-1.safetensors", framework="pt") as file:
         return b"".join(file.get_tensor(name).numpy().tobytes() for name in sorted(file.keys()))
 
 
@@ -170,7 +170,7 @@ def test_a_run_writes_its_files(written: tuple[Path, str]) -> None:
     assert [cell.name.startswith(("noise_rank", "none")) for cell in cells] == [True, True]
     for cell in cells:
         names = {str(path.relative_to(cell)) for path in cell.rglob("*") if path.is_file()}
-        assert {"scenario.yaml", "outcomes.json", "checkpoint/standing.safetensors"} <= names
+        assert {"scenario.yaml", "outcomes.json", "checkpoint/standing-1.safetensors"} <= names
         assert any(name.startswith("ledger/") for name in names)
     assert not [path for path in root.rglob("*") if path.suffix in {".pkl", ".pt", ".pth", ".pickle", ".partial"}]
 
@@ -509,5 +509,5 @@ def test_all_metrics_in_double_precision(tmp_path: Path) -> None:
     assert undefended.anchors["mean_image"]["reidentification_pixels"] == pytest.approx(1 / 16)
     assert undefended.scores["reidentification_pixels"].mean == 1
     assert undefended.bytes_per_step.down == 15 * 8 * 8 * 8, "an activation has eight bytes"
-    with safe_open(tmp_path / "none-seed-0" / "checkpoint" / "standing.safetensors", framework="pt") as file:
+    with safe_open(tmp_path / "none-seed-0" / "checkpoint" / "standing-1.safetensors", framework="pt") as file:
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float64}  # noqa: SIM118

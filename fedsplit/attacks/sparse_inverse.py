@@ -61,22 +61,26 @@ class SparseInverse(Attack):
         return "" if leaf is None else f"cannot undo the {type(leaf.module).__name__} at {leaf.name!r}"
 
     def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:
-        """Deterministic but for the decoder. The client's weights are read, and nothing of it is changed."""
+        """`rng` draws which auxiliary images are lessons, students and judges, and trains the decoder. The client's
+        weights are read, and nothing of it is changed."""
         assert leak.smashed is not None and leak.client_weights is not None and leak.auxiliary_pairs is not None
         images, pairs = leak.auxiliary.images, leak.auxiliary_pairs
-        own = min(self.lessons, -(-len(images) // 2))
-        walk = learn_walk(tuple(leaves(leak.client_weights.broadcast)), images[:own], pairs.smashed[:own])
-        judges = leak.auxiliary.validation_images[: self.judges].double()
-        judged = _Trail(pairs.validation_smashed[: self.judges], walk)
+        # Drawn, for images often come class by class: the first ones would teach about one class alone.
+        order = torch.randperm(len(images), generator=rng).to(images.device)
+        lessons, rest = order.split([own := min(self.lessons, -(-len(images) // 2)), len(images) - own])
+        walk = learn_walk(tuple(leaves(leak.client_weights.broadcast)), images[lessons], pairs.smashed[lessons])
+        chosen = torch.randperm(len(leak.auxiliary.validation_images), generator=rng)[: self.judges].to(images.device)
+        judges = leak.auxiliary.validation_images[chosen].double()
+        judged = _Trail(pairs.validation_smashed[chosen], walk)
         targets = _Trail(leak.smashed, walk)
         mean = images.double().mean(dim=0)
         guesses = [_Guess("the mean image", mean.expand_as(targets.image), mean.expand_as(judges), judges)]
         guesses += _walked(mean, judges, judged, targets)
         lossless = all(step.exact for step in walk.steps[:-1])
         if not lossless or guesses[1].error > _CLEAR * guesses[0].error:
-            rest = slice(own, own + self.students)
-            students = _Trail(pairs.smashed[rest], walk)
-            guesses += _ridges(walk, images[rest].double(), students, judges, judged, targets)
+            studied = rest[: self.students]
+            students = _Trail(pairs.smashed[studied], walk)
+            guesses += _ridges(walk, images[studied].double(), students, judges, judged, targets)
             guesses += _plain(leak, judges, judged, targets)
         if self.refine == "network":
             guesses.append(_decoded(leak, walk, judges, judged, targets, rng))

@@ -23,12 +23,13 @@ _FORMAT = 3
 
 
 class Checkpoint:
-    """`<cell>/checkpoint/standing.safetensors` and `<cell>/ledger/round-<n>.safetensors`, each replaced atomically."""
+    """`<cell>/checkpoint/standing-<0 or 1>.safetensors`, the last two rounds by turns, and
+    `<cell>/ledger/round-<n>.safetensors`, each replaced atomically."""
 
     def __init__(self, cell: Path, fingerprint: str) -> None:
         """`fingerprint` says what is trained; a standing of anything else is not gone on from."""
         self.cell = cell
-        self._standing = cell / "checkpoint" / "standing.safetensors"
+        self._standings = tuple(cell / "checkpoint" / f"standing-{slot}.safetensors" for slot in range(2))
         self._pages = cell / "ledger"
         self.fingerprint = fingerprint
 
@@ -54,20 +55,35 @@ class Checkpoint:
             "seconds": standing.seconds,
             "clients": sorted(standing.memories),
         }
-        _write(self._standing, tensors, json.dumps(meta))
+        _write(self._standings[standing.round % 2], tensors, json.dumps(meta))
 
     def load(self) -> tuple[Standing, Ledger] | None:
-        """Where training stopped, or None where there is nothing (or nothing of this plan) to go on from."""
-        if not self._standing.exists():
-            return None
-        tensors, meta = _read(self._standing)
+        """Where training stopped, or None where there is nothing (or nothing of this plan) to go on from.
+
+        A file that is damaged is passed over for the round before it. Raises EngineError where that is damaged too.
+        """
+        found: list[tuple[Standing, Ledger]] = []
+        damage: EngineError | None = None
+        for path in (path for path in self._standings if path.exists()):
+            try:
+                standing = self._load_standing(path)
+                if standing is not None:
+                    found.append((standing, self._load_ledger(standing.round)))
+            except EngineError as error:
+                damage = error
+        if not found and damage is not None:
+            raise damage
+        return max(found, key=lambda one: one[0].round, default=None)
+
+    def _load_standing(self, path: Path) -> Standing | None:
+        tensors, meta = _read(path)
         if (meta.get("format"), meta["fingerprint"]) != (_FORMAT, self.fingerprint):
             return None
         memories = {
             client: (_take(tensors, f"memory/{client}/client"), _take(tensors, f"memory/{client}/server"))
             for client in meta["clients"]
         }
-        standing = Standing(
+        return Standing(
             meta["round"],
             _take(tensors, "client"),
             _take(tensors, "server"),
@@ -79,8 +95,10 @@ class Checkpoint:
             meta["steps"],
             meta["seconds"],
         )
-        pages = (self._load_page(path) for path in sorted(self._pages.glob("round-*.safetensors")))
-        return standing, Ledger(tuple(page for page in pages if page is not None and page.round <= standing.round))
+
+    def _load_ledger(self, last: int) -> Ledger:
+        paths = (path for path in sorted(self._pages.glob("round-*.safetensors")) if _round(path) <= last)
+        return Ledger(tuple(page for page in map(self._load_page, paths) if page is not None))
 
     def _save_page(self, page: Page) -> None:
         tensors: dict[str, Tensor] = {}
@@ -119,6 +137,10 @@ class Checkpoint:
         )
 
 
+def _round(path: Path) -> int:
+    return int(path.stem.removeprefix("round-"))
+
+
 def _put(tensors: dict[str, Tensor], prefix: str, state: Mapping[str, Tensor]) -> None:
     tensors.update({f"{prefix}:{name}": value.contiguous().clone() for name, value in state.items()})
 
@@ -137,11 +159,21 @@ def _write(path: Path, tensors: dict[str, Tensor], meta: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync(path.parent)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         remedy = "free some space or choose another --out; the same command goes on from the last round"
         raise EngineError(f"cannot be written ({error.strerror})", at=str(path), remedy=remedy) from error
+
+
+def _sync(folder: Path) -> None:
+    """Puts the folder itself on disk: a rename is in it, not in the file."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

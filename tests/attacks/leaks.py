@@ -47,6 +47,15 @@ def pictures(count: int, shape: Shape, rng: Generator) -> Tensor:
     return images.clamp(0, 1)
 
 
+def dark_and_bright(count: int, shape: Shape, rng: Generator) -> Tensor:
+    """(count, *shape), by turns of two kinds: dim blobs on black, and dark ones on a bright wall with a beam across."""
+    images = pictures(count, shape, rng)
+    images[0::2] *= 0.3
+    images[1::2] = 0.8 - 0.3 * images[1::2]
+    images[1::2, :, shape[1] // 3] = 1.0
+    return images
+
+
 def rows_client(shape: Shape) -> nn.Module:
     return nn.Sequential(nn.Linear(shape[2], 40), nn.ReLU())
 
@@ -80,6 +89,7 @@ def case(
     release: Release = undefended,
     *,
     shape: Shape = GREY,
+    draw: Callable[[int, Shape, Generator], Tensor] = pictures,
     auxiliary: int = 300,
     queries: bool = True,
     dtype: torch.dtype = torch.float32,
@@ -88,7 +98,7 @@ def case(
     seeds = Seeds(0)
     with seeds.fork("client"):
         segment = client(shape).to(dtype).eval()
-    images = pictures(auxiliary + 120, shape, seeds("pictures")).to(dtype)
+    images = draw(auxiliary + 120, shape, seeds("pictures")).to(dtype)
     known, validation, truth = images.split((auxiliary, 40, 80))
 
     def ask(some: Tensor, rng: Generator) -> Tensor:

@@ -14,7 +14,13 @@ from fedsplit.records.images import Shape
 from fedsplit.seeding import Seeds
 from fedsplit.split import Segment, split
 
-SETTINGS: list[dict[str, Any]] = [{"kind": kind} for kind in MODELS.shipped] + [{"kind": "lenet", "batch_norm": True}]
+NEEDED: dict[str, dict[str, Any]] = {"vgg11": {"hidden": 16}}
+"""Settings without which a model is too large to be built at every cut."""
+SETTINGS: list[dict[str, Any]] = [{"kind": kind, **NEEDED.get(kind, {})} for kind in MODELS.shipped] + [
+    {"kind": "lenet", "batch_norm": True},
+    {"kind": "vgg11", "norm": "group", "hidden": 16},
+    {"kind": "resnet18", "stem": "small", "norm": "group"},
+]
 SHAPES: list[Shape] = [(1, 8, 8), (3, 12, 9)]
 CLASSES = 4
 

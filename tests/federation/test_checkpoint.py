@@ -66,11 +66,11 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(plan: Plan, last: 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     data, protocol = federation(), SplitFedV1(rounds=3, batch_size=6)
     first = train(tmp_path, plan_of(**KEPT), data, protocol, RECORDING)
-    before = (tmp_path / "checkpoint/standing.safetensors").stat().st_mtime_ns
+    before = (tmp_path / "checkpoint/standing-1.safetensors").stat().st_mtime_ns
     again = train(tmp_path, plan_of(**KEPT), data, protocol, RECORDING)
     assert bits(again.standing) == bits(first.standing)
     assert bits(again.ledger) == bits(first.ledger)
-    assert (tmp_path / "checkpoint/standing.safetensors").stat().st_mtime_ns == before
+    assert (tmp_path / "checkpoint/standing-1.safetensors").stat().st_mtime_ns == before
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
@@ -99,11 +99,11 @@ def test_the_seconds_of_training_are_those_of_all_rounds_whenever_they_were_run(
 
 def test_a_standing_of_an_earlier_version_is_not_gone_on_from(tmp_path: Path) -> None:
     train(tmp_path, plan_of(), federation(), recording=RECORDING)
-    path = tmp_path / "checkpoint/standing.safetensors"
-    with safe_open(path, framework="pt") as file:
-        meta = json.loads(file.metadata()["fedsplit"])
-    del meta["format"], meta["seconds"]
-    save_file(load_file(path), path, metadata={"fedsplit": json.dumps(meta)})
+    for path in (tmp_path / "checkpoint").iterdir():
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads(file.metadata()["fedsplit"])
+        del meta["format"], meta["seconds"]
+        save_file(load_file(path), path, metadata={"fedsplit": json.dumps(meta)})
     assert Checkpoint(tmp_path, "this federation").load() is None
 
 
@@ -150,13 +150,32 @@ def test_a_page_that_was_saved_before_the_interruption_is_made_again(tmp_path: P
     assert bits(found.ledger) == bits(expected.ledger)
 
 
-@pytest.mark.parametrize("name", ["checkpoint/standing.safetensors", "ledger/round-000001.safetensors"])
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.999])
-def test_a_truncated_file_is_told_in_one_line(name: str, share: float, tmp_path: Path) -> None:
-    train(tmp_path, plan_of(), federation(), recording=RECORDING)
-    path = tmp_path / name
+def truncate(path: Path, share: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
+
+
+@pytest.mark.parametrize("name", ["checkpoint/standing-1.safetensors", "ledger/round-000003.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.999])
+def test_a_truncated_file_is_passed_over_for_the_round_before_it(name: str, share: float, tmp_path: Path) -> None:
+    data, protocol = federation(), SplitFedV1(rounds=3, batch_size=6)
+    expected = train(tmp_path, plan_of(**KEPT), data, protocol, RECORDING)
+    truncate(tmp_path / name, share)
+    before = Checkpoint(tmp_path, "this federation").load()
+    assert before is not None
+    assert before[0].round == 2
+    assert [page.round for page in before[1].pages] == [1]
+    again = train(tmp_path, plan_of(**KEPT), data, protocol, RECORDING)
+    assert bits((again.standing, again.ledger)) == bits((expected.standing, expected.ledger))
+
+
+@pytest.mark.parametrize("name", ["checkpoint/standing-{}.safetensors", "ledger/round-000001.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.999])
+def test_truncated_files_of_both_rounds_are_told_in_one_line(name: str, share: float, tmp_path: Path) -> None:
+    train(tmp_path, plan_of(), federation(), recording=RECORDING)
+    for slot in range(2):
+        path = tmp_path / name.format(slot)
+        truncate(path, share)
     with pytest.raises(EngineError) as caught:
         Checkpoint(tmp_path, "this federation").load()
     assert str(caught.value).startswith(f"{path}: is damaged")
@@ -167,7 +186,7 @@ def test_a_truncated_file_is_told_in_one_line(name: str, share: float, tmp_path:
 @pytest.mark.parametrize("metadata", [None, {"other": "x"}, {"fedsplit": "{"}])
 def test_a_file_of_another_making_is_told_in_one_line(metadata: Any, tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
-    save_file({"a": torch.zeros(1)}, tmp_path / "checkpoint" / "standing.safetensors", metadata=metadata)
+    save_file({"a": torch.zeros(1)}, tmp_path / "checkpoint" / "standing-1.safetensors", metadata=metadata)
     with pytest.raises(EngineError, match="is damaged"):
         Checkpoint(tmp_path, "this").load()
 
@@ -175,7 +194,8 @@ def test_a_file_of_another_making_is_told_in_one_line(metadata: Any, tmp_path: P
 def test_only_finished_files_are_left(tmp_path: Path) -> None:
     train(tmp_path, plan_of(), federation(), SplitFedV1(rounds=3, batch_size=6), RECORDING)
     assert files(tmp_path) == {
-        "checkpoint/standing.safetensors",
+        "checkpoint/standing-0.safetensors",
+        "checkpoint/standing-1.safetensors",
         "ledger/round-000001.safetensors",
         "ledger/round-000003.safetensors",
     }
@@ -192,7 +212,9 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_the_last_round(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(EngineError, match=r"standing.safetensors: cannot be written \(No space left on device\); free"):
+    with pytest.raises(
+        EngineError, match=r"standing-0.safetensors: cannot be written \(No space left on device\); free"
+    ):
         train(tmp_path, plan_of(), data, SplitFedV1(rounds=2, batch_size=6), RECORDING)
     assert files(tmp_path) == before
     found = Checkpoint(tmp_path, "this federation").load()
