@@ -1,24 +1,18 @@
 """Flower's stock simulation: clients are Flower clients, spread by Ray over processes, GPUs and machines
 (Beutel, Topal, Mathur et al., arXiv 2007.14390, 2020)."""
 
-import importlib.util
 import os
-import shutil
-import tempfile
-from pathlib import Path
 
 from pydantic import NonNegativeFloat, PositiveInt
 
 from fedsplit.engines.base import Engine
-from fedsplit.errors import EngineError
 from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.ledger import Recording
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Standing, Trained
-from fedsplit.flower.job import Job
-from fedsplit.flower.session import close_session, session
-from fedsplit.flower.simulation import Simulation
+from fedsplit.flower.simulation import Stock
+from fedsplit.flower.training import require_flower, train
 from fedsplit.protocols.base import Protocol
 
 
@@ -45,46 +39,13 @@ class Flower(Engine):
         checkpoint: Checkpoint,
     ) -> Trained:
         """The whole training, in processes that are gone when this one is."""
-        self._check(plan)
-        running = session(self._simulation(len(data.holdings)))
-        folder = Path(tempfile.mkdtemp(prefix="job-", dir=running.folder))
-        job = Job(
-            protocol=protocol,
-            plan=plan,
-            recording=recording,
-            class_names=data.public.class_names,
-            folder=folder,
-            cell=checkpoint.cell.absolute(),
-            fingerprint=checkpoint.fingerprint,
-        )
-        try:
-            job.write(start, data)
-            done = running.run(job)
-        except BaseException:
-            # Clients may still be busy, and what they do is of no use to anybody.
-            close_session()
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
-        found = checkpoint.load()
-        assert found is not None and done.evaluation is not None, "a finished training has a checkpoint and a worth"
-        return Trained(*found, done.evaluation)
-
-    def _check(self, plan: Plan) -> None:
-        if importlib.util.find_spec("flwr") is None or importlib.util.find_spec("ray") is None:
-            remedy = "pip install 'fedsplit[flower]', or use engine: {kind: inline}"
-            raise EngineError("Flower or Ray is not installed", at="engine", value=self.kind, remedy=remedy)
-        if plan.device != "cpu" and self.gpus_per_client == 0:
-            remedy = "give each client a share, such as 0.25"
-            raise EngineError(
-                f"clients train on {plan.device} but get no GPU", at="engine.gpus_per_client", value=0, remedy=remedy
-            )
-
-    def _simulation(self, clients: int) -> Simulation:
-        cpus = len(os.sched_getaffinity(0))
-        workers = self.workers or max(1, cpus // self.cpus_per_client)
-        return Simulation(
+        require_flower(self.kind)
+        clients = len(data.holdings)
+        workers = self.workers or max(1, len(os.sched_getaffinity(0)) // self.cpus_per_client)
+        simulation = Stock(
             clients=clients,
             workers=None if "RAY_ADDRESS" in os.environ else min(workers, clients),
             cpus_per_client=self.cpus_per_client,
             gpus_per_client=self.gpus_per_client,
         )
+        return train(simulation, protocol, plan, start, data, recording, checkpoint)

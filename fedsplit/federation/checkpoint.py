@@ -126,7 +126,9 @@ class Checkpoint:
         exchanges: list[Exchange] = []
         for number, (client, step) in enumerate(meta["exchanges"]):
             parts = _take(tensors, f"exchange/{number}")
-            exchanges.append(Exchange(meta["round"], client, step, **parts))
+            crossed = (parts["rows"], parts["smashed"], parts["gradient"])
+            apart = (parts.get("labels"), parts.get("head_gradient"))
+            exchanges.append(Exchange(meta["round"], client, step, *crossed, *apart))
         return Page(
             meta["round"],
             _take(tensors, "broadcast"),

@@ -29,6 +29,10 @@ class Update:
     losses: tuple[float, ...]
 
 
+class LostWorkerError(EngineError):
+    """The process that hosts a client is gone: no fault of the client, and another process can do the same."""
+
+
 class Cohort(ABC):
     """The clients of a federation; a failure of one is an EngineError with client, round and cause."""
 
@@ -52,6 +56,10 @@ class Cohort(ABC):
     @abstractmethod
     def take(self, client: int) -> Up:
         """What this client says next; waits for it."""
+
+    def restore(self) -> None:
+        """After a worker was lost: whatever it takes to begin the round again."""
+        raise AssertionError("there are no workers to be lost")
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""The child process that runs Flower's simulation: jobs come in on its input, one JSON line each, and events go out.
+"""The child process that runs a simulation: jobs come in on its input, one JSON line each, and events go out.
 
 It leads a process group of its own, so an interrupt at the terminal reaches only the parent, and whatever Flower and
 Ray print goes to a log. When its input ends, its whole group does.
 """
 
+import importlib
 import os
 import shutil
 import signal
@@ -13,29 +14,25 @@ import traceback
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TextIO
-
-from flwr.simulation import run_simulation
+from typing import TextIO
 
 from fedsplit.errors import EngineError, FedsplitError
-from fedsplit.flower.client_app import app as client_app
 from fedsplit.flower.job import Job
-from fedsplit.flower.server_app import Runner, server_app
-from fedsplit.flower.simulation import Event, Simulation
+from fedsplit.flower.server_app import Runner
+from fedsplit.flower.simulation import Event
 from fedsplit.progress import observed_by
 
 
 def main() -> None:
-    """Runs until the parent closes the input, or until Flower itself fails."""
-    folder, simulation = Path(sys.argv[1]), Simulation.model_validate_json(sys.argv[2])
+    """Runs until the parent closes the input, or until the simulation itself fails."""
+    folder, runner, layout = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     # Printing goes where errors go, so that the output carries events alone.
     output = Output(os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     jobs: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_listen, args=(jobs, folder), daemon=True).start()
-    server = server_app(simulation.clients, partial(_serve, jobs, output))
     try:
-        run_simulation(server, client_app, simulation.clients, backend_config=_backend(simulation, folder))
+        importlib.import_module(runner).run(layout, folder, partial(_serve, jobs, output))
     except Exception as error:
         output.send(Event(kind="failed", text=str(_stopped(error))))
     finally:
@@ -98,15 +95,6 @@ def _stopped(error: BaseException) -> EngineError:
         error = error.__cause__
     remedy = "ask for fewer workers, CPUs or GPUs, or for a shorter TMPDIR"
     return EngineError(f"the simulation cannot go on ({type(error).__name__}: {error})", at="engine", remedy=remedy)
-
-
-def _backend(simulation: Simulation, folder: Path) -> dict[str, dict[str, Any]]:
-    """Flower's settings of Ray: a cluster of our own with just enough CPUs, or the one at RAY_ADDRESS as it is."""
-    resources = {"num_cpus": simulation.cpus_per_client, "num_gpus": simulation.gpus_per_client}
-    init: dict[str, Any] = {"log_to_driver": False}
-    if simulation.workers is not None:
-        init |= {"num_cpus": simulation.workers * simulation.cpus_per_client, "_temp_dir": str(folder)}
-    return {"init_args": init, "client_resources": resources}
 
 
 if __name__ == "__main__":

@@ -2,20 +2,24 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from fedsplit.errors import EngineError
-from fedsplit.federation.cohort import Cohort, Task, Update
+from fedsplit.federation.cohort import Cohort, LostWorkerError, Task, Update
 from fedsplit.federation.messages import Down, Opening, Up
 from fedsplit.federation.trained import Trained
 from fedsplit.flower import wire
+from fedsplit.flower.grid.release import is_from_lost_worker
 from fedsplit.flower.job import Job
 
 _BETWEEN_POLLS_SECONDS = 0.01
 
 Runner = Callable[[Job], Trained]
+Replies = Callable[[Iterable[str]], Iterator[Message]]
+"""Numbers of messages -> their replies as they come."""
 
 
 def server_app(clients: int, serve: Callable[[Runner], None]) -> ServerApp:
@@ -26,7 +30,7 @@ def server_app(clients: int, serve: Callable[[Runner], None]) -> ServerApp:
     def main(grid: Grid, context: Context) -> None:  # pyright: ignore[reportUnusedFunction]
         del context
         nodes = _nodes(grid, clients)
-        serve(lambda job: _run(job, grid, nodes))
+        serve(lambda job: run_job(job, grid, nodes, partial(_polled, grid), lambda: None))
 
     return app
 
@@ -34,11 +38,15 @@ def server_app(clients: int, serve: Callable[[Runner], None]) -> ServerApp:
 class GridCohort(Cohort):
     """The clients behind a grid."""
 
-    def __init__(self, job: Job, grid: Grid, nodes: dict[int, int]) -> None:
-        """`nodes`: the node of each client."""
+    def __init__(
+        self, job: Job, grid: Grid, nodes: dict[int, int], replies: Replies, restart: Callable[[], object]
+    ) -> None:
+        """`nodes`: the node of each client. `restart`: puts others in the place of lost workers."""
         self._job = ConfigRecord({"settings": job.model_dump_json()})
         self._grid = grid
         self._nodes = nodes
+        self._replies = replies
+        self._restart = restart
         self._said: dict[int, str] = {}
         """The message of each client's next word."""
         self._round = 0
@@ -53,7 +61,7 @@ class GridCohort(Cohort):
         owner = {self._nodes[task.opening.client]: task.opening for task in tasks}
         sent = self._push("train.local_round", {task.opening.client: self._with_job(task) for task in tasks})
         updates: dict[int, Update] = {}
-        for reply in replies(self._grid, sent):
+        for reply in self._replies(sent):
             opening = owner[reply.metadata.src_node_id]
             update = wire.unpack(_checked(reply, f"client {opening.client}, round {opening.round}"))
             assert isinstance(update, Update)
@@ -73,10 +81,14 @@ class GridCohort(Cohort):
 
     def take(self, client: int) -> Up:
         """Waits for this client alone."""
-        reply = next(replies(self._grid, [self._said.pop(client)]))
+        reply = next(self._replies([self._said.pop(client)]))
         said = wire.unpack(_checked(reply, f"client {client}, round {self._round}"))
         assert isinstance(said, Up)
         return said
+
+    def restore(self) -> None:
+        """New workers know no client; each learns of a client when that begins its round."""
+        self._restart()
 
     def _with_job(self, message: wire.Message) -> RecordDict:
         content = wire.pack(message)
@@ -88,9 +100,10 @@ class GridCohort(Cohort):
         return list(self._grid.push_messages(messages))
 
 
-def _run(job: Job, grid: Grid, nodes: dict[int, int]) -> Trained:
+def run_job(job: Job, grid: Grid, nodes: dict[int, int], replies: Replies, restart: Callable[[], object]) -> Trained:
+    """One training over the clients behind a grid."""
     with job.plan.threaded():
-        cohort = GridCohort(job, grid, nodes)
+        cohort = GridCohort(job, grid, nodes, replies, restart)
         return job.protocol.train(job.plan, cohort, job.start(), job.recording, job.test(), job.checkpoint)
 
 
@@ -100,7 +113,7 @@ def _nodes(grid: Grid, clients: int) -> dict[int, int]:
         time.sleep(_BETWEEN_POLLS_SECONDS)
     found: dict[int, int] = {}
     asked = grid.push_messages([Message(RecordDict(), node, "query.partition") for node in nodes])
-    for reply in replies(grid, asked):
+    for reply in _polled(grid, asked):
         content = _checked(reply, "start of the clients")
         client = content.config_records["node"]["client"]
         assert isinstance(client, int)
@@ -108,7 +121,7 @@ def _nodes(grid: Grid, clients: int) -> dict[int, int]:
     return found
 
 
-def replies(grid: Grid, messages: Iterable[str]) -> Iterator[Message]:
+def _polled(grid: Grid, messages: Iterable[str]) -> Iterator[Message]:
     """Replies as they come. Flower's own send_and_receive would hold a failure back until the last client is done."""
     waiting = set(messages)
     while waiting:
@@ -120,6 +133,10 @@ def replies(grid: Grid, messages: Iterable[str]) -> Iterator[Message]:
 
 
 def _checked(reply: Message, at: str) -> RecordDict:
+    if is_from_lost_worker(reply):
+        raise LostWorkerError(
+            f"its worker is gone ({reply.error.reason})", at=at, remedy="give each worker more memory"
+        )
     if reply.has_error():
         # The worker itself failed: it ran out of memory, or its packages do not fit. Its last line says the most.
         lines = (reply.error.reason or "no reason given").replace("\\n", "\n").strip().splitlines()

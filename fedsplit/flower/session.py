@@ -28,7 +28,10 @@ class Session:
         self._log = self.folder / "log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "fedsplit.flower.process", str(self.folder), simulation.model_dump_json()],
+                [
+                    *(sys.executable, "-m", "fedsplit.flower.process"),
+                    *(str(self.folder), simulation.runner, simulation.model_dump_json()),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

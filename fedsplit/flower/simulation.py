@@ -1,6 +1,6 @@
-"""What parent and child process agree on: how the simulation is laid out, and what the child tells while it runs."""
+"""What parent and child process agree on: how a simulation is laid out, and what the child tells while it runs."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveInt
 
@@ -11,11 +11,32 @@ from fedsplit.federation.evaluation import Evaluation
 class Simulation(Settings):
     """How many clients there are, and on how much of the machine they run."""
 
+    runner: ClassVar[str]
+    """The module whose `run` the child process runs."""
+
     clients: PositiveInt
-    workers: PositiveInt | None
-    """Processes side by side on this machine; None where a cluster that is already there decides."""
     cpus_per_client: PositiveInt
     gpus_per_client: NonNegativeFloat
+
+
+class Stock(Simulation):
+    """On Flower's own simulation."""
+
+    runner = "fedsplit.flower.stock"
+
+    workers: PositiveInt | None
+    """Processes side by side on this machine; None where a cluster that is already there decides."""
+
+
+class Sticky(Simulation):
+    """On the grid of sticky workers."""
+
+    runner = "fedsplit.flower.sticky"
+
+    workers: PositiveInt | None
+    """Processes side by side; None where a cluster that is already there decides."""
+    address: str | None
+    """Of the Ray cluster they run in; None for one of their own, which ends with them."""
 
 
 class Event(Settings):

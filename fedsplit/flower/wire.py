@@ -5,8 +5,7 @@ from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
 from fedsplit.federation.cohort import Task, Update
@@ -20,7 +19,7 @@ from fedsplit.federation.messages import (
     OwnGradient,
     SharedGradient,
 )
-from fedsplit.federation.plan import State
+from fedsplit.flower.grid.array import to_record, to_tensors
 
 Message = (
     Task | Update | Opening | Closing | Crossing | Hidden | HiddenGradient | CutGradient | OwnGradient | SharedGradient
@@ -36,17 +35,6 @@ _ENTRY = ":"
 _Record = TypeVar("_Record")
 
 
-def to_record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
-    """Named tensors of any shape -> a record of NumPy arrays, exactly: names, order, types, values."""
-    return ArrayRecord({name: Array(value.detach().cpu().contiguous().numpy()) for name, value in tensors.items()})
-
-
-def to_tensors(record: ArrayRecord) -> State:
-    """What `to_record` was given, in memory of torch's own."""
-    # Cloned: NumPy aligns its memory less strictly than torch, and the order of vectorised sums may depend on that.
-    return {name: torch.from_numpy(array.numpy()).clone() for name, array in record.items()}
-
-
 def pack(message: Message) -> RecordDict:
     """A message as one record of arrays, and one of numbers, each under the path of its field."""
     leaves = dict(_leaves("", message))
@@ -58,9 +46,13 @@ def pack(message: Message) -> RecordDict:
 
 def unpack(content: RecordDict) -> Message:
     """What `pack` was given."""
-    numbers: dict[str, Any] = dict(content.config_records[_NUMBERS])
+    # By key: the views of a record by type keep it, and the memory of its tensors, alive until garbage is collected.
+    settings, tensors = content[_NUMBERS], content[_TENSORS]
+    assert isinstance(settings, ConfigRecord)
+    assert isinstance(tensors, ArrayRecord)
+    numbers: dict[str, Any] = dict(settings)
     kind = _KINDS[numbers.pop(_KIND)]
-    return _built(kind, "", {**numbers, **to_tensors(content.array_records[_TENSORS])})
+    return _built(kind, "", {**numbers, **to_tensors(tensors)})
 
 
 def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 from fedsplit.component import Component, Family
 from fedsplit.federation.average import Statistics, average
 from fedsplit.federation.checkpoint import Checkpoint
-from fedsplit.federation.cohort import Cohort, Task, Update
+from fedsplit.federation.cohort import Cohort, LostWorkerError, Task, Update
 from fedsplit.federation.conversation import Conversation, converse
 from fedsplit.federation.evaluation import evaluate
 from fedsplit.federation.ledger import Ledger, Page, Recording
@@ -23,6 +23,9 @@ from fedsplit.progress import track
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.leak import Asset
 from fedsplit.split import Segments
+
+_LOSSES_PER_ROUND = 2
+"""Lost workers after which a round is begun again: what kills every new one would go on for ever."""
 
 
 class Protocol(Component):
@@ -121,13 +124,24 @@ class Protocol(Component):
         remaining = range(standing.round + 1, self.rounds + 1)
         for number in track(remaining, "training", len(remaining)):
             before, began = standing, time.perf_counter()
-            after, closings = self.round(plan, cohort, segments, before)
+            after, closings = self._persistent_round(plan, cohort, segments, before)
             standing = replace(after, seconds=before.seconds + time.perf_counter() - began)
             page = _page(number, before.client, standing, closings) if recording.keeps(number) else None
             if page is not None:
                 ledger = Ledger((*ledger.pages, page))
             checkpoint.save(standing, page)
         return Trained(standing, ledger, evaluate(plan, standing.client, standing.server, test))
+
+    def _persistent_round(
+        self, plan: Plan, cohort: Cohort, segments: Segments, standing: Standing
+    ) -> tuple[Standing, tuple[Closing, ...]]:
+        """The round; from its start again where a worker was lost, with the same numbers."""
+        for _ in range(_LOSSES_PER_ROUND):
+            try:
+                return self.round(plan, cohort, segments, standing)
+            except LostWorkerError:
+                cohort.restore()
+        return self.round(plan, cohort, segments, standing)
 
     def _taking_part(self, clients: int) -> int:
         return max(1, round(self.participation * clients))

@@ -18,6 +18,7 @@ from fedsplit.federation.plan import Plan, state_of
 from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Standing, Trained
 from fedsplit.models.linear import Linear
+from fedsplit.protocols.base import Protocol
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
 from fedsplit.records.images import Holding, Images
 
@@ -90,11 +91,13 @@ def train(
     cell: Path,
     data: FederationData,
     defense: Defense = GaussianNoise(std=0.3),  # noqa: B008  (frozen)
-    protocol: SplitFedV1 = SplitFedV1(rounds=3, local_epochs=2, batch_size=8, participation=0.7),  # noqa: B008
+    protocol: Protocol = SplitFedV1(rounds=3, local_epochs=2, batch_size=8, participation=0.7),  # noqa: B008
+    head: str | None = None,
 ) -> Trained:
     plan = Plan(
         model=Linear(width=7),
         cut="rows",
+        head=head,
         defense=defense,
         optimizer=Adam(state="keep"),
         shape=(1, 8, 8),
@@ -102,6 +105,6 @@ def train(
         seed=5,
     )
     segments = plan.segments()
-    start = Standing(0, state_of(segments.client), state_of(segments.server))
+    start = Standing(0, state_of(segments.home), state_of(segments.server))
     recording = Recording(training=(1, 3), inference=(3,))
     return engine.train(protocol, plan, start, data, recording, Checkpoint(cell, "fingerprint"))

@@ -82,6 +82,14 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert set(found[0].memories) == {0, 1, 2}
 
 
+def test_a_page_without_labels_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
+    trained = train(tmp_path, plan_of(head="logits"), federation(), recording=RECORDING)
+    found = Checkpoint(tmp_path, "this federation").load()
+    assert found is not None
+    assert bits(found[1]) == bits(trained.ledger)
+    assert found[1].pages[0].exchanges[0].labels is None
+
+
 def test_the_seconds_of_training_are_those_of_all_rounds_whenever_they_were_run(tmp_path: Path) -> None:
     data, protocol = federation(), SplitFedV1(rounds=4, batch_size=6)
     with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,11 @@
+"""Flower's grid over sticky Ray actors: the same apps and messages, exchanged as events instead of by polling.
+
+`grid` is what a server app holds, `link` its end of one worker, `worker` the other end. `parcel` is what one call
+carries, `segment` the memory through which large parts go, `array` a Flower Array that is not serialised on the way.
+What depends on Flower's release is in `release` alone.
+"""
+
+import os
+
+# Here, since this file comes before any other of a worker: Flower reads it once, when it is imported.
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"

@@ -1,0 +1,109 @@
+"""A Flower Array that keeps its ndarray, so that nothing is written in NumPy's file format only to be read back.
+
+Anywhere else it is an ordinary Array: the bytes of `np.save` are made when somebody asks for them.
+"""
+
+import pickle
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedsplit.flower.grid.release import NUMPY_FORMAT
+from fedsplit.flower.grid.segment import ALIGNMENT
+
+_BFLOAT16 = "bfloat16"
+
+
+class DirectArray(Array):
+    """An Array that holds the numbers themselves and pickles them out of band.
+
+    bfloat16, which NumPy lacks, travels as the uint16 of the same bits under its own name.
+    """
+
+    def __init__(self, ndarray: NDArray[np.generic], dtype: str = "") -> None:
+        """Shares memory with `ndarray` where that is contiguous; `dtype`: the name to go by, if not its own.
+
+        Raises TypeError for an array of Python objects.
+        """
+        if ndarray.dtype.hasobject:
+            raise TypeError("an array of Python objects has no memory of its own that could travel")
+        # NumPy's own ascontiguousarray would give an array without dimensions one.
+        self._ndarray = ndarray if ndarray.flags.c_contiguous else ndarray.copy(order="C")
+        self.dtype = dtype or str(ndarray.dtype)
+        self.shape = ndarray.shape
+        self.stype = NUMPY_FORMAT
+
+    @classmethod
+    def from_tensor(cls, tensor: Tensor) -> "DirectArray":
+        """Shares memory with a contiguous tensor on the CPU; any other is copied there."""
+        plain = tensor.detach().cpu().contiguous()
+        if plain.dtype == torch.bfloat16:
+            return cls(plain.view(torch.uint16).numpy(), _BFLOAT16)
+        return cls(plain.numpy())
+
+    @property
+    def data(self) -> bytes:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The bytes of `np.save`, made anew at each call."""
+        return self.stock().data
+
+    def numpy(self) -> NDArray[np.generic]:
+        """The array itself, not a copy; read-only where it came in a small message."""
+        return self._ndarray
+
+    def stock(self) -> Array:
+        """The same as Flower's own Array."""
+        serialised = Array(self._ndarray)
+        return Array(self.dtype, serialised.shape, serialised.stype, serialised.data)
+
+    def deflate(self) -> bytes:
+        """As Flower's own Array: whoever inflates it knows no other."""
+        return self.stock().deflate()
+
+    def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
+        # Copies of an object ask for protocol 4, and a buffer cannot be copied.
+        outside = isinstance(protocol, int) and protocol >= pickle.HIGHEST_PROTOCOL
+        numbers = pickle.PickleBuffer(cast(bytes, self._ndarray)) if outside else self._ndarray.copy()
+        return _restored, (numbers, self._ndarray.dtype, self.shape, self.dtype)
+
+
+def to_tensor(array: Array) -> Tensor:
+    """Any Array -> the tensor it was made from. Shares memory with a DirectArray where that is aligned and writable."""
+    numbers = array.numpy()
+    fit = numbers.flags.writeable and numbers.ctypes.data % ALIGNMENT == 0
+    tensor = torch.from_numpy(numbers) if fit else _copied(numbers)
+    return tensor.view(torch.bfloat16) if array.dtype == _BFLOAT16 else tensor
+
+
+def direct_record(arrays: Mapping[str, Array]) -> ArrayRecord:
+    """A record of these very arrays; `ArrayRecord(arrays)` would turn each into the bytes of `np.save`."""
+    record = ArrayRecord()
+    for name, array in arrays.items():
+        record[name] = array
+    return record
+
+
+def to_record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
+    """Named tensors -> a record that shares their memory where it can, until it is pushed or replied."""
+    return direct_record({name: DirectArray.from_tensor(tensor) for name, tensor in tensors.items()})
+
+
+def to_tensors(record: ArrayRecord) -> dict[str, Tensor]:
+    """What `to_record` was given."""
+    return {name: to_tensor(array) for name, array in record.items()}
+
+
+def _copied(numbers: NDArray[np.generic]) -> Tensor:
+    if not numbers.flags.writeable:
+        numbers = numbers.copy()
+    # Cloned by torch, since NumPy aligns less strictly.
+    return torch.from_numpy(numbers).clone()
+
+
+def _restored(numbers: object, kind: "np.dtype[np.generic]", shape: tuple[int, ...], dtype: str) -> DirectArray:
+    flat = np.frombuffer(cast(bytes, numbers), dtype=kind)
+    return DirectArray(flat.reshape(shape), dtype)

@@ -1,0 +1,148 @@
+"""What one call to a worker carries: messages, each sealed on its own, with large parts beside the call.
+
+A part is a pickle or one of its buffers. Small ones travel in the call itself, large ones through a segment that both
+ends map; where no memory can be shared all travel in the call, and Ray moves them between machines.
+"""
+
+import gc
+import pickle
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ctypes import Array, c_ubyte
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from flwr.app import Message
+from numpy.typing import NDArray
+
+from fedsplit.flower.grid.release import bare, clothed
+from fedsplit.flower.grid.segment import ALIGNMENT, Address, Inbox, Outbox, Reading, Segment
+
+Place: TypeAlias = tuple[int, int]
+"""Start and length in the segment."""
+
+Part: TypeAlias = bytes | Place
+
+Memory: TypeAlias = "bytes | NDArray[np.uint8] | Array[c_ubyte]"
+
+_INLINE_BYTES = 1 << 16
+"""As much goes into the call itself; Ray would put a call above 100 KiB into its object store."""
+
+_WASTE = 4
+"""What is used in place may keep a segment of so many times its size from being used again."""
+
+
+class Parcel(NamedTuple):
+    """Sealed messages, in order. Each is its pickle, then its buffers."""
+
+    letters: list[list[Part]]
+    address: Address | None
+    """Of the segment, if any part is in one."""
+    end: int
+    """How far the segment is filled, in bytes."""
+
+    def opened(self, inbox: Inbox) -> Iterator[Message]:
+        """One message after the other, each in memory that is its own, writable where it is large.
+
+        A part that is much of the segment stays where it is, and the segment is given back when nobody needs it any
+        more. Smaller ones are copied, and so is what several messages share.
+        """
+        if self.address is None:
+            for letter in self.letters:
+                yield clothed(pickle.loads(_inline(letter[0]), buffers=map(_inline, letter[1:])))
+            return
+        segment = inbox.segment(self.address)
+        uses = Counter(part for letter in self.letters for part in letter)
+        reading = Reading(segment)
+
+        def memory(part: Part) -> Memory:
+            if isinstance(part, bytes):
+                return part
+            in_place = uses[part] == 1 and part[1] * _WASTE >= self.end
+            return reading.hold(*part) if in_place else _copied(segment.view(*part))
+
+        try:
+            for pickled, *buffers in self.letters:
+                seen = pickled if isinstance(pickled, bytes) else segment.view(*pickled)
+                yield clothed(pickle.loads(seen, buffers=map(memory, buffers)))
+        finally:
+            reading.end()
+
+
+class Sealer:
+    """Fills a parcel. What is sealed no longer changes with the tensors it was made of."""
+
+    def __init__(self, outbox: Outbox | None, *, keeps: bool = False) -> None:
+        """`outbox`: None where no memory can be shared.
+
+        `keeps`: nobody changes a tensor before the parcel is full, so one that goes to many nodes is written once.
+        """
+        self._outbox = outbox
+        self._segment: Segment | None = None
+        self._letters: list[list[Part]] = []
+        self._inline = 0
+        self._end = Segment.FIRST
+        self._keeps = keeps
+        self._kept: dict[tuple[int, int], tuple[Part, pickle.PickleBuffer]] = {}
+
+    def add(self, message: Message) -> None:
+        """Seals one more."""
+        buffers: list[pickle.PickleBuffer] = []
+        pickled = pickle.dumps(bare(message), pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
+        self._letters.append([self._put(memoryview(pickled)), *map(self._put_buffer, buffers)])
+
+    def parcel(self) -> Parcel:
+        """All that was added."""
+        return Parcel(self._letters, None if self._segment is None else self._segment.address, self._end)
+
+    def discard(self) -> None:
+        """There will be no parcel."""
+        if self._segment is not None:
+            self._segment.give_back()
+
+    def _put_buffer(self, buffer: pickle.PickleBuffer) -> Part:
+        raw = buffer.raw()
+        if not self._keeps:
+            return self._put(raw)
+        key = (np.frombuffer(raw, np.uint8).ctypes.data, len(raw))
+        if key not in self._kept:
+            # The buffer is kept, too: memory that is freed may come back with other content.
+            self._kept[key] = (self._put(raw), buffer)
+        return self._kept[key][0]
+
+    def _put(self, raw: memoryview) -> Part:
+        if self._outbox is None or self._inline + len(raw) <= _INLINE_BYTES:
+            self._inline += len(raw)
+            return bytes(raw)
+        if self._segment is None:
+            self._segment = self._outbox.segment()
+        start = -(-self._end // ALIGNMENT) * ALIGNMENT
+        self._end = start + len(raw)
+        self._segment.view(start, len(raw))[:] = raw
+        return start, len(raw)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Many messages at once look like a reason to search the whole process for garbage; in here nobody does."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _inline(part: Part) -> bytes:
+    assert isinstance(part, bytes), "a part beside the call needs the segment it is in"
+    return part
+
+
+def _copied(seen: memoryview) -> NDArray[np.uint8]:
+    # By NumPy, which asks for huge pages: in small ones, the first touch of fresh memory would cost more than copying.
+    raw = np.empty(len(seen) + ALIGNMENT, np.uint8)
+    memory = raw[-raw.ctypes.data % ALIGNMENT :][: len(seen)]
+    np.copyto(memory, np.frombuffer(seen, np.uint8))
+    return memory

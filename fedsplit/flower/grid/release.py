@@ -1,0 +1,103 @@
+"""What this package takes from Flower beyond its public API, and so depends on Flower's release.
+
+flwr is pinned to one release, and a new one is first of all a new version of this file: between releases the grid moved
+(now `flwr.serverapp`), building a message came to need the identity of a running task, message numbers are set by
+whoever delivers, and the codes of errors are private. flwr pins Ray in turn.
+"""
+
+from typing import TypeAlias
+
+from flwr.app import Context, Error, Message, Metadata, RecordDict
+from flwr.app.message import make_message
+from flwr.common.constant import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, SUPERLINK_NODE_ID, ErrorCode, SType
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+__all__ = [
+    "FIRST_NODE",
+    "NUMPY_FORMAT",
+    "Grid",
+    "Run",
+    "app_failed",
+    "app_missing",
+    "bare",
+    "clothed",
+    "identify",
+    "is_from_lost_worker",
+    "new_context",
+    "number",
+    "worker_lost",
+]
+
+FIRST_NODE = SUPERLINK_NODE_ID + 1
+"""The node of client 0: the server itself is a node, too, and zero is nobody."""
+
+NUMPY_FORMAT: str = SType.NUMPY
+"""How an Array says that its bytes are those of `np.save`."""
+
+
+Bare: TypeAlias = tuple[tuple[object, ...], RecordDict | None, Error | None]
+
+_METADATA = tuple(make_message(Metadata(0, "", 0, 0, "", "", 0.0, 1.0, "query"), RecordDict()).metadata.__dict__)
+"""The names of the fields, in their order."""
+
+
+def identify(run: int) -> None:
+    """Makes `Message(content, node, type)` work in this process, as if Flower had started it as the run's server."""
+    TaskIdentity.run_id = run
+    TaskIdentity.node_id = SUPERLINK_NODE_ID
+    TaskIdentity.task_id = run
+
+
+def number(message: Message, name: str) -> None:
+    """Gives a message its id; its sender leaves that to the grid."""
+    message.metadata.__dict__["_message_id"] = name
+
+
+def bare(message: Message) -> Bare:
+    """What a message holds, without the objects around it: a third of what it costs to pickle them."""
+    fields = message.__dict__
+    return tuple(message.metadata.__dict__.values()), fields["_content"], fields["_error"]
+
+
+def clothed(content: Bare) -> Message:
+    """The message again."""
+    values, records, error = content
+    metadata = Metadata.__new__(Metadata)
+    metadata.__dict__.update(zip(_METADATA, values, strict=True))
+    message = Message.__new__(Message)
+    message.__dict__.update(_metadata=metadata, _content=records, _error=error)
+    return message
+
+
+def new_context(run: int, client: int, clients: int) -> Context:
+    """What a client app finds at its first message: no state yet, and which client of how many it is."""
+    config = {PARTITION_ID_KEY: client, NUM_PARTITIONS_KEY: clients}
+    return Context(run, FIRST_NODE + client, dict(config), RecordDict(), {})
+
+
+def app_failed(request: Metadata, reason: str) -> Message:
+    """The reply where the client app raised an exception."""
+    return _error_reply(request, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
+
+
+def app_missing(request: Metadata, reason: str) -> Message:
+    """The reply where the client app cannot be imported."""
+    return _error_reply(request, ErrorCode.LOAD_CLIENT_APP_EXCEPTION, reason)
+
+
+def worker_lost(request: Metadata, reason: str) -> Message:
+    """The reply on behalf of a worker that will never answer."""
+    return _error_reply(request, ErrorCode.CLIENT_APP_CRASHED, reason)
+
+
+def is_from_lost_worker(reply: Message) -> bool:
+    """Whether this is what `worker_lost` made."""
+    return reply.has_error() and reply.error.code == ErrorCode.CLIENT_APP_CRASHED
+
+
+def _error_reply(request: Metadata, code: int, reason: str) -> Message:
+    reply = Message(Error(code, reason), reply_to=make_message(request, RecordDict()))
+    number(reply, f"{request.message_id}/reply")
+    return reply

@@ -1,0 +1,61 @@
+"""The process that hosts a group of clients. It alone ever serves them, so what their app keeps is there next time."""
+
+import gc
+import importlib
+import traceback
+from typing import cast
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from fedsplit.flower.grid.hallway import Hallway, Invitation
+from fedsplit.flower.grid.parcel import Parcel, Sealer
+from fedsplit.flower.grid.release import FIRST_NODE, app_failed, app_missing, new_context, number
+from fedsplit.flower.grid.segment import Inbox, Outbox
+
+
+class Worker:
+    """Runs a client app for its nodes; becomes a Ray actor."""
+
+    def __init__(self, app: str, clients: int, run: int) -> None:
+        """`app`: `package.module:attribute`. `clients`: of the whole grid."""
+        self._clients = clients
+        self._run = run
+        self._contexts: dict[int, Context] = {}
+        self._hallway = Hallway()
+        self._inbox = Inbox()
+        self._outbox = Outbox()
+        self._app: ClientApp | None = None
+        self._missing = ""
+        try:
+            module, _, attribute = app.partition(":")
+            self._app = cast(ClientApp, getattr(importlib.import_module(module), attribute))
+        except Exception:  # whatever is wrong with a stranger's module is told to whoever sends a message
+            self._missing = traceback.format_exc().strip()
+        # What is there by now stays; to look through it for garbage takes longer than many an exchange.
+        gc.collect()
+        gc.freeze()
+
+    def greet(self, invitation: Invitation) -> Invitation | None:
+        """An invitation in return, where this worker can accept the one it got."""
+        return self._hallway.invitation() if invitation.can_be_accepted() else None
+
+    def exchange(self, parcel: Parcel, shares_memory: bool) -> Parcel:
+        """Replies in the order of the messages."""
+        sealer = Sealer(self._outbox if shares_memory else None)
+        for message in parcel.opened(self._inbox):
+            try:
+                sealer.add(self._reply(message))
+            except Exception:
+                sealer.add(app_failed(message.metadata, traceback.format_exc().strip()))
+        return sealer.parcel()
+
+    def _reply(self, message: Message) -> Message:
+        if self._app is None:
+            return app_missing(message.metadata, self._missing)
+        node = message.metadata.dst_node_id
+        if node not in self._contexts:
+            self._contexts[node] = new_context(self._run, node - FIRST_NODE, self._clients)
+        reply = self._app(message, self._contexts[node])
+        number(reply, f"{message.metadata.message_id}/reply")
+        return reply

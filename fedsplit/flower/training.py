@@ -1,0 +1,61 @@
+"""One training in a running simulation, from the user's process: everything into a folder, and the result out of it."""
+
+import importlib.util
+import shutil
+import tempfile
+from pathlib import Path
+
+from fedsplit.errors import EngineError
+from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.ledger import Recording
+from fedsplit.federation.plan import Plan
+from fedsplit.federation.roles import FederationData
+from fedsplit.federation.trained import Standing, Trained
+from fedsplit.flower.job import Job
+from fedsplit.flower.session import close_session, session
+from fedsplit.flower.simulation import Simulation
+from fedsplit.protocols.base import Protocol
+
+
+def train(
+    simulation: Simulation,
+    protocol: Protocol,
+    plan: Plan,
+    start: Standing,
+    data: FederationData,
+    recording: Recording,
+    checkpoint: Checkpoint,
+) -> Trained:
+    """The whole training, in processes that are gone when this one is."""
+    if plan.device != "cpu" and simulation.gpus_per_client == 0:
+        reason, remedy = f"clients train on {plan.device} but get no GPU", "give each client a share, such as 0.25"
+        raise EngineError(reason, at="engine.gpus_per_client", value=0, remedy=remedy)
+    running = session(simulation)
+    folder = Path(tempfile.mkdtemp(prefix="job-", dir=running.folder))
+    job = Job(
+        protocol=protocol,
+        plan=plan,
+        recording=recording,
+        class_names=data.public.class_names,
+        folder=folder,
+        cell=checkpoint.cell.absolute(),
+        fingerprint=checkpoint.fingerprint,
+    )
+    try:
+        job.write(start, data)
+        done = running.run(job)
+    except BaseException:
+        # Clients may still be busy, and what they do is of no use to anybody.
+        close_session()
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    found = checkpoint.load()
+    assert found is not None and done.evaluation is not None, "a finished training has a checkpoint and a worth"
+    return Trained(*found, done.evaluation)
+
+
+def require_flower(kind: str) -> None:
+    """Raises EngineError where Flower or Ray is not installed."""
+    if importlib.util.find_spec("flwr") is None or importlib.util.find_spec("ray") is None:
+        remedy = "pip install 'fedsplit[flower]', or use engine: {kind: inline}"
+        raise EngineError("Flower or Ray is not installed", at="engine", value=kind, remedy=remedy)
