@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+from fedsplit.errors import EngineError
 from fedsplit.federation.cohort import Task, Update, blamed
 from fedsplit.federation.conversation import Speaker
 from fedsplit.federation.ledger import Recording
-from fedsplit.federation.messages import Closing, Down, Opening, Up
+from fedsplit.federation.messages import Closing, Down, Failed, Opening, Up
 from fedsplit.federation.plan import Plan
 from fedsplit.protocols.base import Protocol
 from fedsplit.records.images import Holding
@@ -22,31 +23,45 @@ class Host:
         self._recording = recording
         self._holding = holding
         self._speakers: dict[int, tuple[Speaker, Segments]] = {}
+        self._failed: dict[int, Failed] = {}
         # Building a model costs more than loading a state into it: segments serve one client after another.
         self._free: list[Segments] = []
 
-    def local_round(self, task: Task) -> Update:
+    def local_round(self, task: Task) -> Update | Failed:
         """A client's whole round beside a server copy of its own."""
-        with blamed(task.opening):
-            segments = self._segments()
-            holding = self._holding(task.opening.client)
-            update = self._protocol.local_round(self._plan, segments, task, holding, self._recording)
+        segments = self._segments()
+        try:
+            with blamed(task.opening):
+                holding = self._holding(task.opening.client)
+                return self._protocol.local_round(self._plan, segments, task, holding, self._recording)
+        except EngineError as error:
+            return Failed(str(error))
+        finally:
             self._free.append(segments)
-            return update
 
     def open(self, opening: Opening) -> None:
         """Begins a conversation; what is left of this client's earlier one is forgotten."""
         self._forget(opening.client)
-        with blamed(opening):
-            holding = self._holding(opening.client)
-            segments = self._segments()
-        conversation = self._protocol.conversation(self._plan, segments, opening, holding, self._recording)
-        self._speakers[opening.client] = Speaker(self._plan, opening, conversation), segments
+        segments = self._segments()
+        try:
+            with blamed(opening):
+                holding = self._holding(opening.client)
+                conversation = self._protocol.conversation(self._plan, segments, opening, holding, self._recording)
+        except EngineError as error:
+            self._free.append(segments)
+            self._failed[opening.client] = Failed(str(error))
+        else:
+            self._speakers[opening.client] = Speaker(self._plan, opening, conversation), segments
 
     def say(self, client: int, answer: Down | None) -> Up:
         """What a client says next; None where nothing was said before."""
-        said = self._speakers[client][0].say(answer)
-        if isinstance(said, Closing):
+        if client in self._failed:
+            return self._failed.pop(client)
+        try:
+            said = self._speakers[client][0].say(answer)
+        except EngineError as error:
+            said = Failed(str(error))
+        if isinstance(said, Closing | Failed):
             self._forget(client)
         return said
 
@@ -54,5 +69,6 @@ class Host:
         return self._free.pop() if self._free else self._plan.segments()
 
     def _forget(self, client: int) -> None:
+        self._failed.pop(client, None)
         if client in self._speakers:
             self._free.append(self._speakers.pop(client)[1])

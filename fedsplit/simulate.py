@@ -156,6 +156,7 @@ def _fight(
         settings=judged.reconstruction.evidence.settings,
         activity=trained.evaluation.activity,
         training_seconds=trained.standing.seconds,
+        dropped=trained.standing.dropped,
     )
     assert exposed.leak.smashed is not None, "the whole leak holds the smashed data"
     return outcome, board.exhibit(headline, guess, parties.auxiliary, exposed.leak.smashed)

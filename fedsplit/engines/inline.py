@@ -1,13 +1,13 @@
 """The reference engine: one process, one client after another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from fedsplit.engines.base import Engine
 from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.cohort import Cohort, Task, Update
 from fedsplit.federation.ledger import Recording
-from fedsplit.federation.messages import Down, Opening, Up
+from fedsplit.federation.messages import Down, Failed, Opening, Up
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import FederationData, prepared_holding
 from fedsplit.federation.trained import Standing, Trained
@@ -50,8 +50,8 @@ class _InlineCohort(Cohort):
     def size(self) -> int:
         return len(self._data.holdings)
 
-    def local_rounds(self, tasks: Sequence[Task]) -> tuple[Update, ...]:
-        return tuple(self._host.local_round(task) for task in tasks)
+    def local_rounds(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Update | Failed]]:
+        return ((task.opening.client, self._host.local_round(task)) for task in tasks)
 
     def open(self, openings: Sequence[Opening]) -> None:
         self._answers.clear()

@@ -18,7 +18,7 @@ from fedsplit.federation.trained import Standing
 from fedsplit.records.exchange import CROSSED, Exchange
 
 _META = "fedsplit"
-_FORMAT = 3
+_FORMAT = 4
 """Of a standing. One that an earlier version wrote is not gone on from."""
 
 
@@ -52,6 +52,7 @@ class Checkpoint:
             "losses": standing.losses,
             "bytes": standing.bytes,
             "steps": standing.steps,
+            "dropped": standing.dropped,
             "seconds": standing.seconds,
             "clients": sorted(standing.memories),
         }
@@ -93,6 +94,7 @@ class Checkpoint:
             tuple(meta["losses"]),
             (meta["bytes"][0], meta["bytes"][1]),
             meta["steps"],
+            meta["dropped"],
             meta["seconds"],
         )
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fedsplit.errors import EngineError
-from fedsplit.federation.messages import Closing, Down, Opening, Up
+from fedsplit.federation.messages import Closing, Down, Failed, Opening, Up
 from fedsplit.federation.plan import State
 
 
@@ -34,7 +34,7 @@ class LostWorkerError(EngineError):
 
 
 class Cohort(ABC):
-    """The clients of a federation; a failure of one is an EngineError with client, round and cause."""
+    """The clients of a federation. A failure of one is what it says; a lost worker is a LostWorkerError."""
 
     @property
     @abstractmethod
@@ -42,8 +42,8 @@ class Cohort(ABC):
         """How many clients there are."""
 
     @abstractmethod
-    def local_rounds(self, tasks: Sequence[Task]) -> tuple[Update, ...]:
-        """Runs one local round at each named client; updates come in the order of the tasks."""
+    def local_rounds(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Update | Failed]]:
+        """Runs one local round at each named client; (client, what it gave) as they come."""
 
     @abstractmethod
     def open(self, openings: Sequence[Opening]) -> None:

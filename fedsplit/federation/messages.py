@@ -97,7 +97,14 @@ class Closing:
     bytes: tuple[int, int]
 
 
-Up = Crossing | HiddenGradient | OwnGradient | Closing
+@dataclass(frozen=True)
+class Failed:
+    """A client cannot go on. line: client, round, cause and remedy."""
+
+    line: str
+
+
+Up = Crossing | HiddenGradient | OwnGradient | Closing | Failed
 """What a client says."""
 Down = Hidden | CutGradient | SharedGradient
 """What it is answered."""

@@ -1,9 +1,11 @@
 """One server segment that serves a whole cohort through a round, step by step."""
 
 import torch
+from torch import Tensor
 
+from fedsplit.errors import EngineError
 from fedsplit.federation.cohort import Cohort
-from fedsplit.federation.messages import Crossing, CutGradient, Hidden, HiddenGradient, joined
+from fedsplit.federation.messages import Crossing, CutGradient, Failed, Hidden, HiddenGradient, joined
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import Server
 from fedsplit.federation.trained import Standing
@@ -19,34 +21,68 @@ class Service:
         self.server = Server(plan, segments.server, standing.server_memory)
         self._plan = plan
         self._cohort = cohort
+        self._cut_shape = segments.cut_shape
         self._round = standing.round + 1
         self._answers = 0
 
-    def exchange(self, client: int, crossing: Crossing) -> None:
-        """One step with one client: it has its cut gradient when this returns."""
+    def exchange(self, client: int, crossing: Crossing) -> Failed | None:
+        """One step with one client: it has its cut gradient when this returns, unless it failed."""
+        if fault := self._fault(client, crossing):
+            return fault
         answer = self._answer(crossing)
         self._cohort.post({client: answer})
         if isinstance(answer, Hidden):
             back = self._cohort.take(client)
+            if isinstance(back, Failed):
+                return back
             assert isinstance(back, HiddenGradient), "features are answered by the gradient at them"
             self._cohort.post({client: self._answer(back)})
+        return None
 
-    def joint_exchange(self, crossings: dict[int, Crossing]) -> None:
-        """One step on the joined batch of these clients; each gets the gradient of the mean loss over its own rows."""
-        weights = torch.stack([crossing.weights.sum() for crossing in crossings.values()])
+    def joint_exchange(self, crossings: dict[int, Crossing]) -> dict[int, Failed]:
+        """One step on the joined batch of these clients; each gets the gradient of the mean loss over its own rows.
+
+        Returns those who failed. What of their batch had reached the server counts for nothing.
+        """
+        failed = {client: fault for client, crossing in crossings.items() if (fault := self._fault(client, crossing))}
+        taken = {client: crossing for client, crossing in crossings.items() if client not in failed}
+        if not taken:
+            return failed
+        weights = torch.stack([crossing.weights.sum() for crossing in taken.values()])
         shares = (weights / weights.sum()).tolist()
-        sizes = [len(crossing.weights) for crossing in crossings.values()]
-        answer = self._answer(joined(tuple(crossings.values())))
+        sizes = [len(crossing.weights) for crossing in taken.values()]
+        answer = self._answer(joined(tuple(taken.values())))
         if isinstance(answer, Hidden):
             parts = answer.features.split(sizes)
-            self._cohort.post({client: Hidden(part) for client, part in zip(crossings, parts, strict=True)})
-            backs = [self._cohort.take(client) for client in crossings]
-            gradients = [back.gradient for back in backs if isinstance(back, HiddenGradient)]
-            scaled = [share * gradient for share, gradient in zip(shares, gradients, strict=True)]
+            self._cohort.post({client: Hidden(part) for client, part in zip(taken, parts, strict=True)})
+            scaled: list[Tensor] = []
+            for client, part, share in zip(taken, parts, shares, strict=True):
+                back = self._cohort.take(client)
+                if isinstance(back, Failed):
+                    failed[client] = back
+                    scaled.append(torch.zeros_like(part))
+                else:
+                    assert isinstance(back, HiddenGradient), "features are answered by the gradient at them"
+                    scaled.append(share * back.gradient)
             answer = self._answer(HiddenGradient(torch.cat(scaled)))
         assert isinstance(answer, CutGradient), "an exchange ends with a gradient"
-        parts = zip(crossings, answer.gradient.split(sizes), shares, strict=True)
-        self._cohort.post({client: CutGradient(part / share) for client, part, share in parts})
+        parts = zip(taken, answer.gradient.split(sizes), shares, strict=True)
+        self._cohort.post({client: CutGradient(part / share) for client, part, share in parts if client not in failed})
+        return failed
+
+    def _fault(self, client: int, crossing: Crossing) -> Failed | None:
+        """What makes this crossing impossible to train on."""
+        shape, expected = tuple(crossing.smashed.shape[1:]), self._cut_shape
+        counts = {len(part) for part in (crossing.smashed, crossing.labels, crossing.weights) if part is not None}
+        if shape != expected:
+            reason, remedy = f"sent smashed data of shape {shape} instead of {expected}", "mend the defense's release"
+        elif len(counts) != 1:
+            reason, remedy = "sent different numbers of values, labels and weights", "mend the defense's release"
+        elif not bool(crossing.smashed.isfinite().all()):
+            reason, remedy = "sent values that are not finite", "lower optimizer.learning_rate, or look at its rows"
+        else:
+            return None
+        return Failed(str(EngineError(reason, at=f"client {client}, round {self._round}", remedy=remedy)))
 
     def _answer(self, message: Crossing | HiddenGradient) -> Hidden | CutGradient:
         name = (self._round, "server", self._answers)

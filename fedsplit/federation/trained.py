@@ -26,6 +26,8 @@ class Standing:
     bytes: tuple[int, int] = (0, 0)
     """(up, down) so far."""
     steps: int = 0
+    dropped: int = 0
+    """How often a client that took part in a round did not return from it."""
     seconds: float = field(default=0.0, compare=False)
     """Wall time of the rounds so far: no part of what was computed."""
 

@@ -4,16 +4,14 @@ For local rounds a worker serves any node at any time and keeps nothing that a c
 caches, another worker would build alike. A conversation goes on where it began, so it needs a grid with sticky workers.
 """
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedsplit.errors import EngineError
 from fedsplit.federation.cohort import Task
-from fedsplit.federation.messages import CutGradient, Hidden, Opening, SharedGradient, Up
+from fedsplit.federation.messages import CutGradient, Hidden, Opening, SharedGradient
 from fedsplit.federation.roles import prepared_holding
 from fedsplit.flower import wire
 from fedsplit.flower.job import Job
@@ -35,7 +33,7 @@ def local_round(message: Message, context: Context) -> Message:
     del context
     task = wire.unpack(message.content)
     assert isinstance(task, Task)
-    return _answered(message, lambda: _host(_text(message)).local_round(task))
+    return _answered(message, _host(_text(message)).local_round(task))
 
 
 @app.train("opening")
@@ -44,13 +42,9 @@ def opening(message: Message, context: Context) -> Message:
     first = wire.unpack(message.content)
     assert isinstance(first, Opening)
 
-    def begun() -> Up:
-        host = _host(_text(message))
-        host.open(first)
-        _talking[_client(context)] = host
-        return host.say(first.client, None)
-
-    return _answered(message, begun)
+    host = _talking[_client(context)] = _host(_text(message))
+    host.open(first)
+    return _answered(message, host.say(first.client, None))
 
 
 @app.train("answer")
@@ -58,20 +52,15 @@ def answer(message: Message, context: Context) -> Message:
     """Goes on with the conversation of this node."""
     heard, client = wire.unpack(message.content), _client(context)
     assert isinstance(heard, Hidden | CutGradient | SharedGradient)
-    return _answered(message, lambda: _talking[client].say(client, heard))
+    return _answered(message, _talking[client].say(client, heard))
 
 
 _talking: dict[int, Host] = {}
 """The host of each client's conversation."""
 
 
-def _answered(message: Message, work: Callable[[], wire.Message]) -> Message:
-    """A failure is an answer, too, so that its cause reaches the user in one line."""
-    try:
-        content = wire.pack(work())
-    except EngineError as error:
-        content = RecordDict({"failure": ConfigRecord({"line": str(error)})})
-    return Message(content, reply_to=message)
+def _answered(message: Message, said: wire.Message) -> Message:
+    return Message(wire.pack(said), reply_to=message)
 
 
 def _client(context: Context) -> int:

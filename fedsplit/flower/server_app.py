@@ -9,7 +9,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedsplit.errors import EngineError
 from fedsplit.federation.cohort import Cohort, LostWorkerError, Task, Update
-from fedsplit.federation.messages import Down, Opening, Up
+from fedsplit.federation.messages import Down, Failed, Opening, Up
 from fedsplit.federation.trained import Trained
 from fedsplit.flower import wire
 from fedsplit.flower.grid.release import is_from_lost_worker
@@ -56,17 +56,15 @@ class GridCohort(Cohort):
         """How many clients there are."""
         return len(self._nodes)
 
-    def local_rounds(self, tasks: Sequence[Task]) -> tuple[Update, ...]:
-        """All clients at once; updates in the order of the tasks, whoever answers first."""
-        owner = {self._nodes[task.opening.client]: task.opening for task in tasks}
+    def local_rounds(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Update | Failed]]:
+        """All clients at once."""
+        openings = {self._nodes[task.opening.client]: task.opening for task in tasks}
         sent = self._push("train.local_round", {task.opening.client: self._with_job(task) for task in tasks})
-        updates: dict[int, Update] = {}
         for reply in self._replies(sent):
-            opening = owner[reply.metadata.src_node_id]
-            update = wire.unpack(_checked(reply, f"client {opening.client}, round {opening.round}"))
-            assert isinstance(update, Update)
-            updates[opening.client] = update
-        return tuple(updates[task.opening.client] for task in tasks)
+            opening = openings[reply.metadata.src_node_id]
+            update = _said(reply, opening.client, opening.round)
+            assert isinstance(update, Update | Failed)
+            yield opening.client, update
 
     def open(self, openings: Sequence[Opening]) -> None:
         """All clients at once; each says its first word when it is ready."""
@@ -82,7 +80,7 @@ class GridCohort(Cohort):
     def take(self, client: int) -> Up:
         """Waits for this client alone."""
         reply = next(self._replies([self._said.pop(client)]))
-        said = wire.unpack(_checked(reply, f"client {client}, round {self._round}"))
+        said = _said(reply, client, self._round)
         assert isinstance(said, Up)
         return said
 
@@ -114,8 +112,9 @@ def _nodes(grid: Grid, clients: int) -> dict[int, int]:
     found: dict[int, int] = {}
     asked = grid.push_messages([Message(RecordDict(), node, "query.partition") for node in nodes])
     for reply in _polled(grid, asked):
-        content = _checked(reply, "start of the clients")
-        client = content.config_records["node"]["client"]
+        if reply.has_error():
+            raise EngineError(_failure(reply, "start of the clients"))
+        client = reply.content.config_records["node"]["client"]
         assert isinstance(client, int)
         found[client] = reply.metadata.src_node_id
     return found
@@ -132,17 +131,15 @@ def _polled(grid: Grid, messages: Iterable[str]) -> Iterator[Message]:
             time.sleep(_BETWEEN_POLLS_SECONDS)
 
 
-def _checked(reply: Message, at: str) -> RecordDict:
+def _said(reply: Message, client: int, number: int) -> wire.Message:
+    at = f"client {client}, round {number}"
     if is_from_lost_worker(reply):
-        raise LostWorkerError(
-            f"its worker is gone ({reply.error.reason})", at=at, remedy="give each worker more memory"
-        )
-    if reply.has_error():
-        # The worker itself failed: it ran out of memory, or its packages do not fit. Its last line says the most.
-        lines = (reply.error.reason or "no reason given").replace("\\n", "\n").strip().splitlines()
-        remedy = "give each worker more memory, or use fewer"
-        raise EngineError(f"the worker failed ({lines[-1]})", at=at, remedy=remedy)
-    failure = reply.content.config_records.get("failure")
-    if failure is not None:
-        raise EngineError(str(failure["line"]))
-    return reply.content
+        raise LostWorkerError(f"its worker is gone ({reply.error.reason})", at=at, remedy="give each more memory")
+    return Failed(_failure(reply, at)) if reply.has_error() else wire.unpack(reply.content)
+
+
+def _failure(reply: Message, at: str) -> str:
+    """The worker itself failed: it ran out of memory, or its packages do not fit. Its last line says the most."""
+    lines = (reply.error.reason or "no reason given").replace("\\n", "\n").strip().splitlines()
+    remedy = "give each worker more memory, or use fewer"
+    return str(EngineError(f"the worker failed ({lines[-1]})", at=at, remedy=remedy))

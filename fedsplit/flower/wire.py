@@ -9,21 +9,10 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
 from fedsplit.federation.cohort import Task, Update
-from fedsplit.federation.messages import (
-    Closing,
-    Crossing,
-    CutGradient,
-    Hidden,
-    HiddenGradient,
-    Opening,
-    OwnGradient,
-    SharedGradient,
-)
+from fedsplit.federation.messages import Down, Opening, Up
 from fedsplit.flower.grid.array import to_record, to_tensors
 
-Message = (
-    Task | Update | Opening | Closing | Crossing | Hidden | HiddenGradient | CutGradient | OwnGradient | SharedGradient
-)
+Message = Task | Update | Opening | Up | Down
 """Whatever may cross."""
 
 _KINDS = {kind.__name__: kind for kind in get_args(Message)}

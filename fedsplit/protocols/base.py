@@ -9,13 +9,14 @@ import torch
 from pydantic import Field, PositiveInt
 
 from fedsplit.component import Component, Family
+from fedsplit.errors import EngineError
 from fedsplit.federation.average import Statistics, average
 from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.cohort import Cohort, LostWorkerError, Task, Update
 from fedsplit.federation.conversation import Conversation, converse
 from fedsplit.federation.evaluation import evaluate
 from fedsplit.federation.ledger import Ledger, Page, Recording
-from fedsplit.federation.messages import Closing, Crossing, HiddenGradient, Opening
+from fedsplit.federation.messages import Closing, Crossing, Failed, HiddenGradient, Opening
 from fedsplit.federation.plan import Plan, State, state_of
 from fedsplit.federation.roles import Server, batch_count
 from fedsplit.federation.trained import Standing, Trained
@@ -52,6 +53,9 @@ class Protocol(Component):
     (as in FedProx: Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith, MLSys 2020)."""
     pace: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of its steps that a straggler gets done."""
+
+    on_client_failure: Literal["stop", "skip"] = "stop"
+    """A client that raises, or sends what nobody can train on, stops the run or counts as dropped out of the round."""
 
     @property
     def together(self) -> bool:
@@ -108,6 +112,12 @@ class Protocol(Component):
         per_epoch = batches * self._taking_part(len(examples)) / len(examples)
         return round(per_epoch * self.local_epochs * self.rounds)
 
+    def absent(self, client: int, failed: Failed) -> Closing:
+        """What counts for a client that failed. Raises EngineError where the run is to stop."""
+        if self.on_client_failure == "stop":
+            raise EngineError(failed.line)
+        return Closing(client, False, 0, 0, {}, {}, (), (), (0, 0))
+
     def openings(self, plan: Plan, clients: int, standing: Standing) -> list[Opening]:
         """Who takes part in the next round, in ascending order, from where, and how far each of them gets."""
         number = standing.round + 1
@@ -159,6 +169,9 @@ def counted(
 ) -> Standing:
     """The next standing, with this round's steps, bytes and mean loss. losses: where the labels are at the server."""
     told = losses or tuple(loss for closing in closings for loss in closing.losses)
+    if not told:
+        remedy = "the first one's cause shows with protocol.on_client_failure: stop"
+        raise EngineError("every client failed", at=f"round {before.round + 1}", remedy=remedy)
     return replace(
         after,
         round=before.round + 1,
@@ -167,6 +180,7 @@ def counted(
             before.bytes[0] + sum(closing.bytes[0] for closing in closings),
             before.bytes[1] + sum(closing.bytes[1] for closing in closings),
         ),
+        dropped=before.dropped + sum(not closing.returns for closing in closings),
         steps=before.steps + sum(closing.steps for closing in closings),
     )
 

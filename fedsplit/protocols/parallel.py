@@ -7,7 +7,7 @@ import torch
 
 from fedsplit.federation.average import Statistics
 from fedsplit.federation.cohort import Cohort
-from fedsplit.federation.messages import Closing, Crossing, OwnGradient, SharedGradient
+from fedsplit.federation.messages import Closing, Crossing, Failed, OwnGradient, SharedGradient
 from fedsplit.federation.plan import Plan, State
 from fedsplit.federation.service import Service
 from fedsplit.federation.trained import Standing
@@ -45,14 +45,16 @@ class Parallel(Protocol):
         clients = [opening.client for opening in openings]
         while clients:
             said = {client: cohort.take(client) for client in clients}
-            waves.append([message for message in said.values() if isinstance(message, Closing)])
-            closed |= {closing.client: closing for closing in waves[-1]}
             crossings = {client: message for client, message in said.items() if isinstance(message, Crossing)}
-            clients = list(crossings)
-            if crossings:
-                service.joint_exchange(crossings)
-            if crossings and self.together:
-                _step_together(cohort, crossings)
+            failed = {client: message for client, message in said.items() if isinstance(message, Failed)}
+            failed |= service.joint_exchange(crossings)
+            clients = [client for client in crossings if client not in failed]
+            if clients and self.together:
+                failed |= _step_together(cohort, {client: crossings[client] for client in clients})
+                clients = [client for client in clients if client not in failed]
+            absent = [self.absent(client, failure) for client, failure in failed.items()]
+            waves.append([*absent, *(message for message in said.values() if isinstance(message, Closing))])
+            closed |= {closing.client: closing for closing in waves[-1]}
         closings = tuple(closed[opening.client] for opening in openings)
         # Who had fewer batches stopped on the way: where all step together, those who came furthest have the segment.
         furthest = next((wave for wave in reversed(waves) if any(closing.returns for closing in wave)), [])
@@ -64,14 +66,17 @@ class Parallel(Protocol):
         return counted(standing, after, closings, tuple(service.server.losses)), closings
 
 
-def _step_together(cohort: Cohort, crossings: dict[int, Crossing]) -> None:
-    weights = {client: crossing.weights.sum() for client, crossing in crossings.items()}
-    total = torch.stack(list(weights.values())).sum()
-    joint: State = {}
-    for client in crossings:
-        said = cohort.take(client)
-        assert isinstance(said, OwnGradient), "a client that steps with others says its gradient first"
-        for name, value in said.values.items():
-            part = (weights[client] / total) * value
-            joint[name] = joint[name] + part if name in joint else part
-    cohort.post({client: SharedGradient(joint) for client in crossings})
+def _step_together(cohort: Cohort, crossings: dict[int, Crossing]) -> dict[int, Failed]:
+    """The row-weighted sum of gradients, to everybody; returns those who failed."""
+    said = {client: cohort.take(client) for client in crossings}
+    own = {client: message for client, message in said.items() if isinstance(message, OwnGradient)}
+    if own:
+        weights = {client: crossings[client].weights.sum() for client in own}
+        total = torch.stack(list(weights.values())).sum()
+        joint: State = {}
+        for client, message in own.items():
+            for name, value in message.values.items():
+                part = (weights[client] / total) * value
+                joint[name] = joint[name] + part if name in joint else part
+        cohort.post({client: SharedGradient(joint) for client in own})
+    return {client: message for client, message in said.items() if isinstance(message, Failed)}

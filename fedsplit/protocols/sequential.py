@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 from fedsplit.federation.cohort import Cohort
-from fedsplit.federation.messages import Closing, Crossing
+from fedsplit.federation.messages import Closing, Crossing, Failed
 from fedsplit.federation.plan import Plan, state_of
 from fedsplit.federation.service import Service
 from fedsplit.federation.trained import Standing
@@ -41,8 +41,9 @@ class Sequential(Protocol):
             cohort.open([replace(opening, state=state, memory=memory)])
             said = cohort.take(opening.client)
             while isinstance(said, Crossing):
-                service.exchange(opening.client, said)
-                said = cohort.take(opening.client)
+                said = service.exchange(opening.client, said) or cohort.take(opening.client)
+            if isinstance(said, Failed):
+                said = self.absent(opening.client, said)
             assert isinstance(said, Closing), "a client that sends no more has closed"
             closings.append(said)
             if said.returns:

@@ -1,8 +1,8 @@
 """SplitFed, first version (Thapa, Chamikara, Camtepe, Sun, AAAI 2022): every client has its own copy of the server."""
 
 from fedsplit.federation.average import Statistics
-from fedsplit.federation.cohort import Cohort, Task
-from fedsplit.federation.messages import Closing
+from fedsplit.federation.cohort import Cohort, Task, Update
+from fedsplit.federation.messages import Closing, Failed, Opening
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.trained import Standing
 from fedsplit.protocols.base import Protocol, averaged, counted
@@ -23,14 +23,18 @@ class SplitFedV1(Protocol):
     ) -> tuple[Standing, tuple[Closing, ...]]:
         """Local rounds at the sampled clients, then the average of both segments over those who return."""
         del segments
-        updates = cohort.local_rounds(
-            [
-                Task(opening, standing.server, standing.memories.get(opening.client, ({}, {}))[1])
-                for opening in self.openings(plan, cohort.size, standing)
-            ]
-        )
-        closings = tuple(update.closing for update in updates)
-        returned = [update for update in updates if update.closing.returns]
+        openings = self.openings(plan, cohort.size, standing)
+        closed: dict[int, Closing] = {}
+        updates: dict[int, Update] = {}
+        for client, answer in cohort.local_rounds([_task(opening, standing) for opening in openings]):
+            if isinstance(answer, Failed):
+                closed[client] = self.absent(client, answer)
+            else:
+                closed[client], updates[client] = answer.closing, answer
+        closings = tuple(closed[opening.client] for opening in openings)
+        # In the order of the clients, whoever came first.
+        trained = [updates[closing.client] for closing in closings if closing.client in updates]
+        returned = [update for update in trained if update.closing.returns]
         examples = [update.closing.examples for update in returned]
         kept = {update.closing.client: (update.closing.memory, update.server_memory) for update in returned}
         after = Standing(
@@ -39,5 +43,10 @@ class SplitFedV1(Protocol):
             averaged(standing.server, [update.server_state for update in returned], examples, self.statistics),
             {**standing.memories, **kept} if plan.optimizer.state == "keep" else {},
         )
-        losses = tuple(loss for update in updates for loss in update.losses)
+        losses = tuple(loss for update in trained for loss in update.losses)
         return counted(standing, after, closings, losses), closings
+
+
+def _task(opening: Opening, standing: Standing) -> Task:
+    _, memory = standing.memories.get(opening.client, ({}, {}))
+    return Task(opening, standing.server, memory)

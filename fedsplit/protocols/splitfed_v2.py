@@ -5,7 +5,7 @@ import torch
 
 from fedsplit.federation.average import Statistics
 from fedsplit.federation.cohort import Cohort
-from fedsplit.federation.messages import Closing, Crossing
+from fedsplit.federation.messages import Closing, Crossing, Failed
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.service import Service
 from fedsplit.federation.trained import Standing
@@ -34,11 +34,14 @@ class SplitFedV2(Protocol):
         order = plan.seeds("turns", standing.round + 1)
         while clients:
             for place in torch.randperm(len(clients), generator=order).tolist():
-                said = cohort.take(clients[place])
+                client = clients[place]
+                said = cohort.take(client)
                 if isinstance(said, Crossing):
-                    service.exchange(clients[place], said)
-                elif isinstance(said, Closing):
-                    closed[clients[place]] = said
+                    said = service.exchange(client, said)
+                if isinstance(said, Failed):
+                    said = self.absent(client, said)
+                if isinstance(said, Closing):
+                    closed[client] = said
             clients = [client for client in clients if client not in closed]
         closings = tuple(closed[opening.client] for opening in openings)
         after = side_by_side(plan, standing, closings, service.server, self.statistics)

@@ -82,6 +82,8 @@ class Outcome(_Record):
     """By block of the deployed client segment, in order; empty in files of earlier versions."""
     training_seconds: float | None = None
     """Wall time of training the victim, over all rounds; None in files of earlier versions."""
+    dropped: int = 0
+    """How often a client took part in a round and did not return from it: drawn so, or since it failed."""
 
 
 class DataNote(_Record):

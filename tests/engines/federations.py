@@ -45,6 +45,18 @@ class Kills(Defense):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class KillsOnce(Defense):
+    """Ends its own process where it meets a marked image, the first time ever."""
+
+    flag: str
+    """A file that says that it has happened."""
+
+    def after_step(self, segment, step, rng):
+        if bool((step.images == MARKED).any()) and not Path(self.flag).exists():
+            Path(self.flag).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 class NoisyCopies(Defense):
     """Adds made-up rows that depend on the client's own stream and on the model, and noise to what is released."""
 

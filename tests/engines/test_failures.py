@@ -13,15 +13,21 @@ import pytest
 from fedsplit.engines.base import Engine
 from fedsplit.engines.flower import Flower
 from fedsplit.engines.inline import Inline
+from fedsplit.engines.ray import Ray
 from fedsplit.errors import EngineError
 from fedsplit.flower.session import close_session
+from fedsplit.protocols.base import Protocol
+from fedsplit.protocols.parallel import Parallel
+from fedsplit.protocols.sequential import Sequential
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
-from tests.engines.federations import Breaks, Kills, federation, marked, train
+from tests.engines.federations import Breaks, Kills, KillsOnce, federation, marked, train
 from tests.engines.processes import MARK, marked_processes, wait_until_gone
+from tests.federation.builders import bits
 
 PROJECT = Path(__file__).parents[2]
 
 EVERYBODY = SplitFedV1(rounds=3, batch_size=8)
+LOSING: list[Protocol] = [EVERYBODY, Sequential(rounds=2, batch_size=8), Parallel(rounds=2, batch_size=8)]
 
 PLUGIN = """
 import time
@@ -44,7 +50,7 @@ import signal
 import sys
 from pathlib import Path
 
-from fedsplit.engines.flower import Flower
+from fedsplit.engines.{module} import {name}
 from tests.engines.federations import federation, train
 from waits import Waits
 
@@ -52,7 +58,7 @@ from waits import Waits
 signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path(__file__).parent
 defense = Waits(flag=str(folder / "flag"), seconds=float(sys.argv[1]))
-print(len(train(Flower(workers=2), folder / "cell", federation(), defense).standing.losses))
+print(len(train({name}(workers=2), folder / "cell", federation(), defense).standing.losses))
 """
 
 
@@ -65,17 +71,19 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     close_session()
 
 
-@pytest.fixture
-def script(tmp_path: Path) -> Path:
+@pytest.fixture(params=["Flower", "Ray"])
+def script(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A user's program with a plug-in beside it."""
     (tmp_path / "waits.py").write_text(PLUGIN)
     path = tmp_path / "script.py"
-    path.write_text(SCRIPT)
+    path.write_text(SCRIPT.format(module=request.param.lower(), name=request.param))
     return path
 
 
 @pytest.mark.parametrize(
-    "engine", [Inline(), pytest.param(Flower(), marks=pytest.mark.engine)], ids=["inline", "flower"]
+    "engine",
+    [Inline(), pytest.param(Flower(), marks=pytest.mark.engine), pytest.param(Ray(), marks=pytest.mark.engine)],
+    ids=["inline", "flower", "ray"],
 )
 def test_a_failing_client_is_one_line_with_client_round_and_cause(engine: Engine, tmp_path: Path, mark: str) -> None:
     with pytest.raises(EngineError) as caught:
@@ -95,11 +103,34 @@ def test_a_worker_that_dies_is_one_line_with_client_and_round(tmp_path: Path, ma
 
 
 @pytest.mark.engine
-def test_after_a_failure_the_next_training_works(tmp_path: Path, mark: str) -> None:
+@pytest.mark.parametrize("protocol", LOSING, ids=lambda protocol: protocol.kind)
+def test_the_round_of_a_worker_that_was_killed_is_made_again_with_the_same_numbers(
+    protocol: Protocol, tmp_path: Path
+) -> None:
+    data = marked(federation(clients=3), client=1)
+    flag = tmp_path / "flag"
+    found = train(Ray(workers=2), tmp_path / "found", data, KillsOnce(flag=str(flag)), protocol)
+    assert flag.exists()
+    expected = train(Inline(), tmp_path / "expected", data, KillsOnce(flag=str(flag)), protocol)
+    assert bits(found.standing) == bits(expected.standing)
+    assert bits(found.ledger) == bits(expected.ledger)
+
+
+@pytest.mark.engine
+def test_what_kills_every_worker_ends_in_one_line(tmp_path: Path, mark: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        train(Ray(workers=2), tmp_path, marked(federation(clients=2), client=1), Kills(), EVERYBODY)
+    assert re.match(r"client 1, round 1: its worker is gone \(.*\); ", str(caught.value))
+    assert wait_until_gone(mark, seconds=5) == []
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", [Flower(workers=1), Ray(workers=1)], ids=["flower", "ray"])
+def test_after_a_failure_the_next_training_works(engine: Engine, tmp_path: Path, mark: str) -> None:
     data = federation(clients=2)
     with pytest.raises(EngineError):
-        train(Flower(workers=1), tmp_path / "broken", marked(data, client=0), Breaks(), EVERYBODY)
-    assert train(Flower(workers=1), tmp_path / "whole", data).standing.round == 3
+        train(engine, tmp_path / "broken", marked(data, client=0), Breaks(), EVERYBODY)
+    assert train(engine, tmp_path / "whole", data).standing.round == 3
     assert any(line.startswith("ray::") for line in marked_processes(mark)), "the search must be able to find workers"
     close_session()
     assert wait_until_gone(mark, seconds=5) == []

@@ -16,6 +16,7 @@ from fedsplit.federation.messages import (
     Closing,
     Crossing,
     CutGradient,
+    Failed,
     Hidden,
     HiddenGradient,
     Opening,
@@ -100,6 +101,7 @@ MESSAGES = {
     "cut gradient": CutGradient(torch.rand(3, 2)),
     "own gradient": OwnGradient(state(1)),
     "shared gradient": SharedGradient({}),
+    "failed": Failed("client 1, round 2: fell over"),
 }
 
 
