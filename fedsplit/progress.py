@@ -37,9 +37,14 @@ def observed_by(observer: Observer) -> Iterator[None]:
         _observer.reset(token)
 
 
+def current() -> Observer | None:
+    """Whoever watches now."""
+    return _observer.get()
+
+
 def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
     """The same items; whoever observes sees them pass."""
-    observer = _observer.get()
+    observer = current()
     if observer is None:
         yield from items
         return

@@ -1,8 +1,9 @@
 """The experiment: train under every defense, let every attack try what its threat lets it see, score the guesses."""
 
 import hashlib
+import json
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import lru_cache, partial
@@ -12,20 +13,23 @@ from pathlib import Path
 import torch
 
 from fedsplit import document
+from fedsplit.component import Settings, Trust
 from fedsplit.controls import Bench, Judged, judge
-from fedsplit.errors import EngineError, blaming
+from fedsplit.errors import DataError, EngineError, blaming
 from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.errand import Errand, Files
 from fedsplit.federation.exposure import Exposure, Observation, expose
 from fedsplit.federation.plan import Plan, state_of
 from fedsplit.federation.trained import Standing, Trained
 from fedsplit.metrics.mse import Mse
 from fedsplit.numerics.fingerprint import fingerprint, fingerprint_of
 from fedsplit.parties import Parties, gather
+from fedsplit.reading import parse
 from fedsplit.records.exhibit import Exhibit
 from fedsplit.records.images import Images
 from fedsplit.records.outcome import BytesPerStep, DataNote, Outcome, Outcomes, Utility
 from fedsplit.records.truth import Truth
-from fedsplit.report.folder import RunFolder
+from fedsplit.report.folder import RunFolder, cell_files
 from fedsplit.scenario import UNDEFENDED, Cell, Duel, Scenario
 from fedsplit.scoring import MEAN_IMAGE, Scoreboard, anchors
 from fedsplit.seeding import Seeds
@@ -49,27 +53,114 @@ def simulate(scenario: Scenario, root: Path, say: Callable[[str], None], card: s
     images = scenario.dataset.load()
     note = _note(scenario, images)
     say(_told(note))
-    source = fingerprint_of((images.pixels, images.labels, images.groups))
-    parties: dict[int, Parties] = {}
-    passed: dict[tuple[int, str, str, str, int], bool] = {}
-    for cell in scenario.cells:
-        folder, essence = run.cell(cell.folder), _essence(scenario, cell, source)
+    lab = Laboratory(scenario, images, note)
+    # The undefended cells first: the others are judged by their outcomes, too.
+    for undefended in (True, False):
+        due = [cell for cell in scenario.cells if (cell.row == UNDEFENDED) == undefended]
+        _run(lab, run, due, say)
+    return run.join()
+
+
+def _run(lab: "Laboratory", run: RunFolder, cells: Sequence[Cell], say: Callable[[str], None]) -> None:
+    """These cells, side by side where the engine can."""
+    due: dict[str, Cell] = {}
+    for cell in cells:
+        folder, essence = run.cell(cell.folder), lab.essence(cell)
         if folder.holds(essence):
             say(f"{cell.row}, seed {cell.seed}: finished before")
         else:
-            say(f"{cell.row}, seed {cell.seed}")
-            if cell.seed not in parties:
-                parties = {cell.seed: gather(scenario, images, Seeds(cell.seed))}
             with writing(folder.path):
                 folder.begin(essence)
-            checkpoint = Checkpoint(folder.path, _training(scenario, cell, source))
-            outcomes, exhibits = run_cell(scenario, cell, parties[cell.seed], checkpoint, passed)
-            everything = Outcomes(scenario=scenario.name, data=note, outcomes=outcomes, versions=_versions())
-            with writing(folder.path):
-                folder.write(everything, exhibits)
-        if cell.row == UNDEFENDED:
-            passed |= {_key(outcome): outcome.valid for outcome in folder.outcomes().outcomes}
-    return run.join()
+            due[cell.folder] = cell
+    passed = _passed(lab.scenario, run)
+
+    def here(errand: Errand) -> Files:
+        cell = due[errand.name]
+        say(f"{cell.row}, seed {cell.seed}")
+        return lab.run(cell, run.cell(cell.folder).path, passed)
+
+    errands = [Assignment.of(lab, cell, run.cell(cell.folder).path, passed).errand for cell in due.values()]
+    for name, files in lab.scenario.engine.spread(errands, here, say):
+        folder = run.cell(name)
+        with writing(folder.path):
+            folder.keep(files)
+
+
+def _passed(scenario: Scenario, run: RunFolder) -> Passed:
+    """Which attacks are valid on the undefended cells that are finished."""
+    folders = (run.cell(cell.folder) for cell in scenario.cells if cell.row == UNDEFENDED)
+    finished = (folder.outcomes().outcomes for folder in folders if folder.finished)
+    return {_key(outcome): outcome.valid for outcomes in finished for outcome in outcomes}
+
+
+class Laboratory:
+    """Where cells of one scenario are run: the images, and the parties of each seed, drawn once."""
+
+    def __init__(self, scenario: Scenario, images: Images, note: DataNote) -> None:
+        self.scenario = scenario
+        self.source = fingerprint_of((images.pixels, images.labels, images.groups))
+        self._note = note
+        self._parties = lru_cache(maxsize=None)(lambda seed: gather(scenario, images, Seeds(seed)))
+
+    def run(self, cell: Cell, folder: Path, passed: Passed) -> Files:
+        """What a cell's folder keeps of it, in the order in which it has to be written."""
+        checkpoint = Checkpoint(folder, _training(self.scenario, cell, self.source))
+        outcomes, exhibits = run_cell(self.scenario, cell, self._parties(cell.seed), checkpoint, passed)
+        everything = Outcomes(scenario=self.scenario.name, data=self._note, outcomes=outcomes, versions=_versions())
+        return cell_files(everything, exhibits)
+
+    def essence(self, cell: Cell) -> str:
+        """All that a cell's numbers depend on, as YAML; how it is executed is left out, since it does not matter."""
+        dumped = {key: value for key, value in self.scenario.only(cell).dump().items() if key != "engine"}
+        # The scenario does not tell whether a stand-in stepped in, or whether the files have changed.
+        return f"# images {self.source}\n{document.dump(dumped)}"
+
+
+class Assignment(Settings):
+    """A cell as any process can run it that finds the same images."""
+
+    scenario: str
+    """As JSON."""
+    cell: str
+    folder: Path
+    source: str
+    """A fingerprint of the images."""
+    passed: tuple[tuple[tuple[int, str, str, str, int], bool], ...]
+
+    @classmethod
+    def of(cls, lab: Laboratory, cell: Cell, folder: Path, passed: Passed) -> "Assignment":
+        """One cell of this laboratory."""
+        return cls(
+            scenario=json.dumps(lab.scenario.dump()),
+            cell=cell.folder,
+            folder=folder.absolute(),
+            source=lab.source,
+            passed=tuple(passed.items()),
+        )
+
+    @property
+    def errand(self) -> Errand:
+        """For the engine."""
+        return Errand(name=self.cell, function=f"{__name__}:run_elsewhere", settings=self.model_dump_json())
+
+
+def run_elsewhere(settings: str) -> Files:
+    """Runs an assignment in this process alone. Raises DataError where the images here are other ones."""
+    assignment = Assignment.model_validate_json(settings)
+    lab = _laboratory(assignment.scenario)
+    if lab.source != assignment.source:
+        remedy = "put the same files on every machine of the cluster"
+        raise DataError("the images are other ones on this machine", at="dataset", remedy=remedy)
+    cell = next(cell for cell in lab.scenario.cells if cell.folder == assignment.cell)
+    return lab.run(cell, assignment.folder, dict(assignment.passed))
+
+
+@lru_cache(maxsize=1)
+def _laboratory(scenario: str) -> Laboratory:
+    # One process is one worker: here, too, numbers do not depend on the engine.
+    parsed = parse({**json.loads(scenario), "engine": {"kind": "inline"}}, Trust())
+    images = parsed.dataset.load()
+    return Laboratory(parsed, images, _note(parsed, images))
 
 
 def run_cell(
@@ -203,13 +294,6 @@ def _bytes_per_step(trained: Trained) -> BytesPerStep:
 
 def _key(outcome: Outcome) -> tuple[int, str, str, str, int]:
     return outcome.seed, outcome.threat, outcome.attack, outcome.leak, outcome.round
-
-
-def _essence(scenario: Scenario, cell: Cell, source: str) -> str:
-    """All that a cell's numbers depend on, as YAML; how it is executed is left out, since it does not matter."""
-    dumped = {key: value for key, value in scenario.only(cell).dump().items() if key != "engine"}
-    # The scenario does not tell whether a stand-in stepped in, or whether the files have changed.
-    return f"# images {source}\n{document.dump(dumped)}"
 
 
 def _training(scenario: Scenario, cell: Cell, source: str) -> str:

@@ -247,7 +247,8 @@ def test_finished_cells_are_not_run_again_and_a_change_runs_what_it_changes(tmp_
     assert said == ["none, seed 0: finished before", "a, seed 0: finished before", "b, seed 0"]
     assert numbers(changed)[:2] == numbers(first)[:2] and numbers(changed)[2] != numbers(first)[2]
     more, said = run(tmp_path, *counting, "seeds=[0, 1]")
-    assert said[:2] == ["none, seed 0: finished before", "a, seed 0: finished before"]
+    assert said[:2] == ["none, seed 0: finished before", "none, seed 1"]
+    assert said[2:4] == ["a, seed 0: finished before", "b, seed 0"]
     assert {outcome.seed for outcome in more.outcomes} == {0, 1}
 
 

@@ -1,10 +1,12 @@
 """The contract of an engine: how a federation is executed."""
 
 from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from fedsplit.component import Component, Family
 from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.errand import Errand, Files
 from fedsplit.federation.ledger import Recording
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import FederationData
@@ -29,6 +31,16 @@ class Engine(Component):
         checkpoint: Checkpoint,
     ) -> Trained:
         """The whole training, from the checkpoint on. Raises EngineError where a client fails."""
+
+    def spread(
+        self, errands: Sequence[Errand], here: Callable[[Errand], Files], say: Callable[[str], None]
+    ) -> Iterator[tuple[str, Files]]:
+        """Does every errand once, side by side where the engine has processes for it; (name, what it gave) as they end.
+
+        here: does one in this process, which spares it loading what is loaded. say: is told when others begin.
+        """
+        del say
+        return ((errand.name, here(errand)) for errand in errands)
 
 
 ENGINES: Family[Engine] = Family("engines", Engine)

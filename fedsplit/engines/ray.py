@@ -2,17 +2,19 @@
 meets the same process, and an exchange costs about a millisecond."""
 
 import os
+from collections.abc import Callable, Iterator, Sequence
 
 from pydantic import NonNegativeFloat, PositiveInt
 
 from fedsplit.engines.base import Engine
 from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.errand import Errand, Files
 from fedsplit.federation.ledger import Recording
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Standing, Trained
 from fedsplit.flower.simulation import Sticky
-from fedsplit.flower.training import require_flower, train
+from fedsplit.flower.training import give, require_flower, train
 from fedsplit.protocols.base import Protocol
 
 
@@ -23,7 +25,8 @@ class Ray(Engine):
     grains = frozenset({"round", "step"})
 
     workers: PositiveInt | None = None
-    """Processes that host the clients; by default as many as the CPUs allow, at most one per client."""
+    """Processes side by side, by default as many as the CPUs allow: they host the clients of one training, or run a
+    whole cell each."""
     cpus_per_client: PositiveInt = 1
     """CPUs that Ray sets aside for each worker, which serves one client at a time."""
     gpus_per_client: NonNegativeFloat = 0.0
@@ -43,15 +46,27 @@ class Ray(Engine):
     ) -> Trained:
         """The whole training, in processes that are gone when this one is."""
         require_flower(self.kind)
-        return train(self._simulation(len(data.holdings)), protocol, plan, start, data, recording, checkpoint)
+        return train(self._simulation, protocol, plan, start, data, recording, checkpoint)
 
-    def _simulation(self, clients: int) -> Sticky:
+    def spread(
+        self, errands: Sequence[Errand], here: Callable[[Errand], Files], say: Callable[[str], None]
+    ) -> Iterator[tuple[str, Files]]:
+        """As Ray tasks of one process each, where they keep at least half of the workers busy; else one by one, each
+        with all workers."""
+        workers = self._simulation.workers
+        if len(errands) < 2 or workers == 1 or (workers is not None and 2 * len(errands) < workers):
+            return super().spread(errands, here, say)
+        require_flower(self.kind)
+        say(f"{len(errands)} cells side by side: {', '.join(errand.name for errand in errands)}")
+        return give(self._simulation, errands)
+
+    @property
+    def _simulation(self) -> Sticky:
         workers = self.workers
         if workers is None and self.address is None:
             workers = max(1, len(os.sched_getaffinity(0)) // self.cpus_per_client)
         return Sticky(
-            clients=clients,
-            workers=None if workers is None else min(workers, clients),
+            workers=workers,
             cpus_per_client=self.cpus_per_client,
             gpus_per_client=self.gpus_per_client,
             address=self.address,

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from pydantic import PositiveInt
 from safetensors.torch import load_file, save_file
 
 from fedsplit.component import Settings
@@ -29,6 +30,7 @@ class Job(Settings):
     plan: Plan
     recording: Recording
     class_names: tuple[str, ...]
+    clients: PositiveInt
     folder: Path
     """Holds the parties' rows and the first standing. Every worker must see it under this name."""
     cell: Path

@@ -11,16 +11,21 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TextIO
 
 from fedsplit.errors import EngineError, FedsplitError
-from fedsplit.flower.job import Job
+from fedsplit.flower.order import Order
+from fedsplit.flower.relay import Teller
 from fedsplit.flower.server_app import Runner
-from fedsplit.flower.simulation import Event
+from fedsplit.flower.simulation import Event, Progress
 from fedsplit.progress import observed_by
+
+Spreader = Callable[[Order, Callable[[str], None], Callable[[Progress], None]], None]
+"""(order, told of each errand that is done, told of its loops) -> every errand done."""
 
 
 def main() -> None:
@@ -41,29 +46,24 @@ def main() -> None:
 
 
 class Output:
-    """The way back to the parent; as an observer, it tells how far a loop is."""
+    """The way back to the parent."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._lock = threading.Lock()
 
     def send(self, event: Event) -> None:
-        """One line, at once."""
-        self._stream.write(event.model_dump_json() + "\n")
+        """One line, at once, from any thread."""
+        with self._lock:
+            self._stream.write(event.model_dump_json() + "\n")
 
-    def started(self, description: str, total: int) -> object:
-        """A loop of `total` steps begins."""
-        self.send(Event(kind="started", text=description, total=total))
-        return None
+    def show(self, progress: Progress) -> None:
+        """One step of a loop."""
+        self.send(Event(kind="progress", progress=progress))
 
-    def advanced(self, loop: object) -> None:
-        """The loop finished one step."""
-        del loop
-        self.send(Event(kind="advanced"))
-
-    def finished(self, loop: object) -> None:
-        """The loop ended."""
-        del loop
-        self.send(Event(kind="finished"))
+    def given(self, name: str) -> None:
+        """What an errand gave lies in its folder."""
+        self.send(Event(kind="given", text=name))
 
 
 def _listen(jobs: "SimpleQueue[str]", folder: Path) -> None:
@@ -74,20 +74,23 @@ def _listen(jobs: "SimpleQueue[str]", folder: Path) -> None:
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def _serve(jobs: "SimpleQueue[str]", output: Output, run: Runner) -> None:
+def _serve(jobs: "SimpleQueue[str]", output: Output, run: Runner, spread: Spreader | None = None) -> None:
     while True:
-        output.send(_answer(Job.model_validate_json(jobs.get()), output, run))
+        output.send(_answer(Order.model_validate_json(jobs.get()), output, run, spread))
 
 
-def _answer(job: Job, output: Output, run: Runner) -> Event:
+def _answer(order: Order, output: Output, run: Runner, spread: Spreader | None) -> Event:
     try:
-        with observed_by(output):
-            trained = run(job)
+        if order.job is None:
+            assert spread is not None, "this simulation does no errands"
+            spread(order, output.given, output.show)
+            return Event(kind="done")
+        with observed_by(Teller(output.show)):
+            return Event(kind="done", evaluation=run(order.job).evaluation)
     except FedsplitError as error:
         return Event(kind="failed", text=str(error))
     except Exception:
         return Event(kind="crashed", text=traceback.format_exc())
-    return Event(kind="done", evaluation=trained.evaluation)
 
 
 def _stopped(error: BaseException) -> EngineError:

@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from fedsplit.errors import EngineError
-from fedsplit.flower.job import Job
+from fedsplit.flower.order import Order
+from fedsplit.flower.relay import Shower
 from fedsplit.flower.simulation import Event, Simulation
-from fedsplit.progress import track
 
 _SILENT = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
@@ -40,19 +40,35 @@ class Session:
                 env={**os.environ, **_SILENT, "PYTHONPATH": _python_path()},
             )
 
-    def run(self, job: Job) -> Event:
-        """Trains one job and returns the event that says so; the trained parts are in the job's checkpoint.
+    def follow(self, order: Order) -> Iterator[Event]:
+        """Gives an order and yields what becomes of it: errands as they are done, and at last that all is done.
 
-        Raises EngineError where a client or the simulation fails. The session is then over.
+        Raises EngineError where a client, an errand or the simulation fails. The session is then over.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(job.model_dump_json() + "\n")
-            self._process.stdin.flush()
-            done = _followed(Event.model_validate_json(line) for line in self._process.stdout)
-            if done is not None:
-                return done
+        shower = Shower()
+        try:
+            with suppress(BrokenPipeError):
+                self._process.stdin.write(order.model_dump_json() + "\n")
+                self._process.stdin.flush()
+                for line in self._process.stdout:
+                    event = Event.model_validate_json(line)
+                    match event.kind:
+                        case "progress":
+                            assert event.progress is not None
+                            shower.show(event.progress)
+                        case "failed":
+                            raise EngineError(event.text)
+                        case "crashed":
+                            raise RuntimeError(event.text)
+                        case "given":
+                            yield event
+                        case "done":
+                            yield event
+                            return
+        finally:
+            shower.close()
         raise EngineError(f"the simulation ended without a word ({self._last_words()})", at="engine")
 
     def close(self) -> None:
@@ -88,39 +104,6 @@ def close_session() -> None:
     """Ends whatever runs."""
     while _running:
         _running.popitem()[1].close()
-
-
-def _followed(events: Iterator[Event]) -> Event | None:
-    """The event that ends a job; None where the events end first."""
-    for event in events:
-        match event.kind:
-            case "started":
-                _watch(event, events)
-            case "failed":
-                raise EngineError(event.text)
-            case "crashed":
-                raise RuntimeError(event.text)
-            case "done":
-                return event
-            case "advanced" | "finished":
-                pass
-    return None
-
-
-def _watch(started: Event, events: Iterator[Event]) -> None:
-    """Repeats a loop of the child process here, where somebody may see it."""
-    for _ in track(_steps(events), started.text, started.total):
-        pass
-
-
-def _steps(events: Iterator[Event]) -> Iterator[Event]:
-    for event in events:
-        if event.kind == "finished":
-            return
-        if event.kind == "started":
-            _watch(event, events)
-        else:
-            yield event
 
 
 def _python_path() -> str:

@@ -9,12 +9,11 @@ from fedsplit.federation.evaluation import Evaluation
 
 
 class Simulation(Settings):
-    """How many clients there are, and on how much of the machine they run."""
+    """On how much of the machine clients run."""
 
     runner: ClassVar[str]
     """The module whose `run` the child process runs."""
 
-    clients: PositiveInt
     cpus_per_client: PositiveInt
     gpus_per_client: NonNegativeFloat
 
@@ -24,6 +23,7 @@ class Stock(Simulation):
 
     runner = "fedsplit.flower.stock"
 
+    clients: PositiveInt
     workers: PositiveInt | None
     """Processes side by side on this machine; None where a cluster that is already there decides."""
 
@@ -34,20 +34,32 @@ class Sticky(Simulation):
     runner = "fedsplit.flower.sticky"
 
     workers: PositiveInt | None
-    """Processes side by side; None where a cluster that is already there decides."""
+    """Processes side by side: they host clients, or do errands; None where a cluster that is already there decides."""
     address: str | None
     """Of the Ray cluster they run in; None for one of their own, which ends with them."""
+
+
+class Progress(Settings):
+    """One step of a loop somewhere, as `progress` tells it."""
+
+    kind: Literal["started", "advanced", "finished"]
+    loop: str
+    """Which loop: unique among those of one child process."""
+    text: str = ""
+    """started: the loop's description."""
+    total: int = 0
+    """started: the loop's steps."""
 
 
 class Event(Settings):
     """One line from the child process."""
 
-    kind: Literal["started", "advanced", "finished", "done", "failed", "crashed"]
-    """started, advanced, finished: a loop, as `progress` tells it. done: a job is trained. failed: an error that a user
-    can mend. crashed: one that nobody expected."""
+    kind: Literal["progress", "given", "done", "failed", "crashed"]
+    """progress: of a loop. given: an errand is done. done: the whole order is. failed: an error that a user can mend.
+    crashed: one that nobody expected."""
+    progress: Progress | None = None
     text: str = ""
-    """started: the loop's description. failed: the error's line. crashed: the traceback."""
-    total: int = 0
-    """started: the loop's steps."""
+    """given: the errand's name; what it gave lies in the folder of this name. failed: the error's line. crashed: the
+    traceback."""
     evaluation: Evaluation | None = None
-    """done: what the trained model is worth."""
+    """done: what the trained model is worth, where the order was a training."""

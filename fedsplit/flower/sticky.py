@@ -6,16 +6,21 @@ from typing import Any
 
 import ray
 
+from fedsplit.federation.trained import Trained
+from fedsplit.flower.errands import spread, started_board
 from fedsplit.flower.grid.grid import StickyGrid
 from fedsplit.flower.grid.layout import Layout
+from fedsplit.flower.job import Job
+from fedsplit.flower.order import Order
+from fedsplit.flower.process import Spreader
 from fedsplit.flower.server_app import Runner, run_job
-from fedsplit.flower.simulation import Sticky
+from fedsplit.flower.simulation import Progress, Sticky
 
 _APP = "fedsplit.flower.client_app:app"
 
 
-def run(layout: str, folder: Path, serve: Callable[[Runner], None]) -> None:
-    """Hands `serve` the means to run jobs. Workers start meanwhile; the first message waits for them."""
+def run(layout: str, folder: Path, serve: Callable[[Runner, Spreader], None]) -> None:
+    """Hands `serve` the means to run jobs and to do errands."""
     simulation = Sticky.model_validate_json(layout)
     ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False, **_where(simulation, folder))
     cpus = int(ray.cluster_resources().get("CPU", 1))
@@ -24,9 +29,39 @@ def run(layout: str, folder: Path, serve: Callable[[Runner], None]) -> None:
         cpus_per_worker=simulation.cpus_per_client,
         gpus_per_worker=simulation.gpus_per_client,
     )
-    with StickyGrid(_APP, simulation.clients, workers) as grid:
-        nodes = {client: grid.node(client) for client in range(simulation.clients)}
-        serve(lambda job: run_job(job, grid, nodes, grid.replies, grid.restart_lost))
+    grids, board = _Grids(workers), started_board()
+
+    def train(job: Job) -> Trained:
+        grid = grids.running(job.clients)
+        nodes = {client: grid.node(client) for client in range(job.clients)}
+        return run_job(job, grid, nodes, grid.replies, grid.restart_lost)
+
+    def errands(order: Order, given: Callable[[str], None], show: Callable[[Progress], None]) -> None:
+        # Workers of a grid hold what errands need.
+        grids.close()
+        spread(board, order, given, show, cpus=simulation.cpus_per_client, gpus=simulation.gpus_per_client)
+
+    serve(train, errands)
+
+
+class _Grids:
+    """At most one grid, started when a training needs it, and kept for the next one of as many clients."""
+
+    def __init__(self, workers: Layout) -> None:
+        self._workers = workers
+        self._grid: StickyGrid | None = None
+        self._clients = 0
+
+    def running(self, clients: int) -> StickyGrid:
+        if self._grid is None or self._clients != clients:
+            self.close()
+            self._grid, self._clients = StickyGrid(_APP, clients, self._workers), clients
+        return self._grid
+
+    def close(self) -> None:
+        if self._grid is not None:
+            self._grid.close()
+            self._grid = None
 
 
 def _where(simulation: Sticky, folder: Path) -> dict[str, Any]:

@@ -1,17 +1,21 @@
 """One training in a running simulation, from the user's process: everything into a folder, and the result out of it."""
 
 import importlib.util
+import json
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedsplit.errors import EngineError
 from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.errand import Errand, Files
 from fedsplit.federation.ledger import Recording
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Standing, Trained
 from fedsplit.flower.job import Job
+from fedsplit.flower.order import ORDER, Order
 from fedsplit.flower.session import close_session, session
 from fedsplit.flower.simulation import Simulation
 from fedsplit.protocols.base import Protocol
@@ -37,13 +41,14 @@ def train(
         plan=plan,
         recording=recording,
         class_names=data.public.class_names,
+        clients=len(data.holdings),
         folder=folder,
         cell=checkpoint.cell.absolute(),
         fingerprint=checkpoint.fingerprint,
     )
     try:
         job.write(start, data)
-        done = running.run(job)
+        *_, done = running.follow(Order(job=job))
     except BaseException:
         # Clients may still be busy, and what they do is of no use to anybody.
         close_session()
@@ -52,6 +57,25 @@ def train(
     found = checkpoint.load()
     assert found is not None and done.evaluation is not None, "a finished training has a checkpoint and a worth"
     return Trained(*found, done.evaluation)
+
+
+def give(simulation: Simulation, errands: Sequence[Errand]) -> Iterator[tuple[str, Files]]:
+    """Errands in processes that are gone when this one is; (name, what it gave) as they end."""
+    running = session(simulation)
+    given = Path(tempfile.mkdtemp(prefix="errands-", dir=running.folder))
+    try:
+        for event in running.follow(Order(errands=tuple(errands), given=given)):
+            if event.kind == "given":
+                yield event.text, _read(given / event.text)
+    except BaseException:
+        close_session()
+        raise
+    shutil.rmtree(given, ignore_errors=True)
+
+
+def _read(folder: Path) -> Files:
+    names = json.loads((folder / ORDER).read_text())
+    return {name: (folder / name).read_bytes() for name in names}
 
 
 def require_flower(kind: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,13 +52,11 @@ class CellFolder:
         (self.path / OUTCOMES).unlink(missing_ok=True)
         write_whole(self.path / SCENARIO, scenario.encode())
 
-    def write(self, outcomes: Outcomes, exhibits: Sequence[Exhibit]) -> None:
-        """exhibits: one per outcome, in the same order. A crash leaves the cell as it was, or finished."""
-        assert len(exhibits) == len(outcomes.outcomes), "one exhibit per outcome"
+    def keep(self, files: Mapping[str, bytes]) -> None:
+        """What `cell_files` gave, in its order: a crash leaves the cell as it was, or finished."""
         self.path.mkdir(parents=True, exist_ok=True)
-        # The outcomes come last: where they can be read, the exhibits are there.
-        write_whole(self.path / EXHIBITS, packed(exhibits))
-        write_whole(self.path / OUTCOMES, _json(outcomes))
+        for name, content in files.items():
+            write_whole(self.path / name, content)
 
     def outcomes(self) -> Outcomes:
         """Raises DataError if the file is missing or broken."""
@@ -78,6 +76,13 @@ class CellFolder:
         if len(exhibits) != expected:
             raise DataError(f"holds {len(exhibits)} exhibits for {expected} outcomes", at=str(file), remedy=remedy)
         return exhibits
+
+
+def cell_files(outcomes: Outcomes, exhibits: Sequence[Exhibit]) -> dict[str, bytes]:
+    """What the folder of a finished cell holds, by file name. exhibits: one per outcome, in the same order."""
+    assert len(exhibits) == len(outcomes.outcomes), "one exhibit per outcome"
+    # The outcomes come last: where they can be read, the exhibits are there.
+    return {EXHIBITS: packed(exhibits), OUTCOMES: _json(outcomes)}
 
 
 @dataclass(frozen=True)

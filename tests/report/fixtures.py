@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from fedsplit.numerics.principal import principal_components
 from fedsplit.records.exhibit import Exhibit
 from fedsplit.records.outcome import Activity, BytesPerStep, Control, DataNote, Outcome, Outcomes, Score, Utility
-from fedsplit.report.folder import CARD, SCENARIO, RunFolder
+from fedsplit.report.folder import CARD, SCENARIO, RunFolder, cell_files
 
 NOTICE = "synthetic stand-in, not Medical MNIST"
 SIZE = 28
@@ -196,7 +196,7 @@ def write_run(
         for number, defense in enumerate(dict.fromkeys(trial.defense for trial in trials)):
             pairs = [attacked(trial, seed, targets) for trial in trials if trial.defense == defense]
             cell = folder.cell(f"{number}-seed{seed}")
-            cell.write(joined(*pairs, notice=notice), [exhibit for _, exhibit in pairs])
+            cell.keep(cell_files(joined(*pairs, notice=notice), [exhibit for _, exhibit in pairs]))
             (cell.path / SCENARIO).write_text(SCENARIO_TEXT)
     (root / CARD).write_text(CARD_TEXT)
     return root

@@ -7,7 +7,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fedsplit.errors import DataError
-from fedsplit.report.folder import EXHIBITS, OUTCOMES, RunFolder, read_outcomes
+from fedsplit.report.folder import EXHIBITS, OUTCOMES, RunFolder, cell_files, read_outcomes
 from tests.report.fixtures import TRIALS, Trial, attacked, joined, renamed, write_run
 
 UNDEFENDED = Trial("none", "linear_inverse", 0.9, 0.96)
@@ -22,7 +22,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     outcome, exhibit = attacked(UNDEFENDED, 0, 9)
     cell = RunFolder(tmp_path).cell("a")
     assert not cell.finished
-    cell.write(joined((outcome, exhibit)), [exhibit])
+    cell.keep(cell_files(joined((outcome, exhibit)), [exhibit]))
     assert cell.finished
     assert cell.outcomes() == joined((outcome, exhibit))
     (back,) = cell.exhibits()
@@ -129,7 +129,7 @@ def test_nothing_finished_and_no_folder_are_data_errors(tmp_path: Path) -> None:
 def test_a_stand_in_never_joins_the_real_data(tmp_path: Path) -> None:
     for name, notice in (("a", ""), ("b", "a stand-in")):
         pair = attacked(UNDEFENDED, ord(name), 9)
-        RunFolder(tmp_path).cell(name).write(joined(pair, notice=notice), [pair[1]])
+        RunFolder(tmp_path).cell(name).keep(cell_files(joined(pair, notice=notice), [pair[1]]))
     with pytest.raises(DataError, match="side by side"):
         RunFolder(tmp_path).join()
 
@@ -137,7 +137,7 @@ def test_a_stand_in_never_joins_the_real_data(tmp_path: Path) -> None:
 def test_the_same_outcome_in_two_cells_is_refused(tmp_path: Path) -> None:
     pair = attacked(UNDEFENDED, 0, 9)
     for name in ("a", "b"):
-        RunFolder(tmp_path).cell(name).write(joined(pair), [pair[1]])
+        RunFolder(tmp_path).cell(name).keep(cell_files(joined(pair), [pair[1]]))
     with pytest.raises(DataError, match="there 2 times"):
         RunFolder(tmp_path).join()
 
@@ -146,5 +146,5 @@ def test_versions_of_all_cells_are_kept(tmp_path: Path) -> None:
     for seed, version in ((0, "2.12"), (1, "2.13")):
         pair = renamed(attacked(UNDEFENDED, seed, 9))
         outcomes = joined(pair).model_copy(update={"versions": {"torch": version}})
-        RunFolder(tmp_path).cell(str(seed)).write(outcomes, [pair[1]])
+        RunFolder(tmp_path).cell(str(seed)).keep(cell_files(outcomes, [pair[1]]))
     assert RunFolder(tmp_path).join().versions == {"torch": "2.12 and 2.13"}

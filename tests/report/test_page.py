@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedsplit.errors import DataError
-from fedsplit.report.folder import OUTCOMES, RunFolder, read_outcomes
+from fedsplit.report.folder import OUTCOMES, RunFolder, cell_files, read_outcomes
 from fedsplit.report.page import FIGURES, TABLE, write_report
 from tests.report.fixtures import NOTICE, TRIALS, Trial, attacked, joined, write_run
 
@@ -103,7 +103,7 @@ def test_names_from_outside_are_text_and_never_markup(tmp_path: Path) -> None:
     evil = '"><script>alert(1)</script><img src=http://x>'
     pair = attacked(Trial(evil, evil, 0.9, 0.9, threat=evil), 0, 9)
     cell = RunFolder(tmp_path).cell("0")
-    cell.write(joined(pair, notice=evil, scenario=evil), [pair[1]])
+    cell.keep(cell_files(joined(pair, notice=evil, scenario=evil), [pair[1]]))
     (cell.path / "scenario.yaml").write_text(evil)
     (tmp_path / "card.txt").write_text(evil)
     text = write_report(tmp_path).read_text()
