@@ -37,7 +37,7 @@ NoPlugins = Annotated[
     bool, typer.Option("--no-plugins", help="Refuse code that fedsplit does not ship: for a scenario you do not trust.")
 ]
 EngineKind = Annotated[
-    str | None, typer.Option("--engine", metavar="KIND", help="Run on this engine: inline, or flower.")
+    str | None, typer.Option("--engine", metavar="KIND", help="Run on this engine: inline, ray or flower.")
 ]
 SeedNumber = Annotated[int | None, typer.Option("--seed", metavar="N", help="Run this seed alone.")]
 Smoke = Annotated[

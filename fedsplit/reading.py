@@ -33,7 +33,7 @@ _DEFAULTS: dict[str, document.Plain] = {
     "threats": [{"kind": "curious_server"}],
     "attacks": [{"kind": "linear_inverse"}, {"kind": "inverse_network"}],
     "metrics": [{"kind": "psnr"}, {"kind": "ssim"}],
-    "engine": {"kind": "inline"},
+    "engine": {"kind": "ray"},
 }
 
 _SMOKE: dict[str, document.Plain] = {

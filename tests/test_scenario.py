@@ -73,7 +73,7 @@ def test_everything_but_name_data_model_and_cut_has_a_default() -> None:
     assert [threat.kind for threat in scenario.threats] == ["curious_server"]
     assert [attack.kind for attack in scenario.attacks] == ["linear_inverse", "inverse_network"]
     assert [metric.name for metric in scenario.metrics] == ["psnr", "ssim"]
-    assert scenario.headline == "ssim" and scenario.engine.kind == "inline"
+    assert scenario.headline == "ssim" and scenario.engine.kind == "ray"
     assert scenario.targets.source == "private" and scenario.targets.count == 400
 
 

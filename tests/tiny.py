@@ -21,6 +21,8 @@ DIGITS: dict[str, Any] = {
     "targets": {"count": 16},
     "metrics": [{"kind": "psnr"}],
     "headline": "psnr",
+    # Unit tests start no other processes.
+    "engine": {"kind": "inline"},
 }
 
 
