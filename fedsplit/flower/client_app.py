@@ -7,13 +7,14 @@ caches, another worker would build alike. A conversation goes on where it began,
 from functools import lru_cache
 
 import torch
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedsplit.federation.cohort import Task
 from fedsplit.federation.messages import CutGradient, Hidden, Opening, SharedGradient
 from fedsplit.federation.roles import prepared_holding
 from fedsplit.flower import wire
+from fedsplit.flower.grid.array import to_tensors
 from fedsplit.flower.job import Job
 from fedsplit.hosting import Host
 from fedsplit.records.images import Holding
@@ -25,6 +26,24 @@ app = ClientApp()
 def partition(message: Message, context: Context) -> Message:
     """Says which client this node is; Flower numbers nodes at random."""
     return Message(RecordDict({"node": ConfigRecord({"client": _client(context)})}), reply_to=message)
+
+
+@app.query("sight")
+def sight(message: Message, context: Context) -> Message:
+    """Says whether this worker's machine sees the folder of a job."""
+    del context
+    job = Job.model_validate_json(_text(message))
+    return Message(RecordDict({"sight": ConfigRecord({"visible": job.visible})}), reply_to=message)
+
+
+@app.train("equipment")
+def equipment(message: Message, context: Context) -> Message:
+    """Keeps what this worker needs of a job whose folder its machine does not see."""
+    del context
+    records = {name: record for name, record in message.content.items() if isinstance(record, ArrayRecord)}
+    job = Job.model_validate_json(_text(message))
+    job.accept({name: to_tensors(record) for name, record in records.items()})
+    return Message(RecordDict(), reply_to=message)
 
 
 @app.train("local_round")
@@ -88,6 +107,6 @@ def _holding(job: Job, client: int) -> Holding:
         return found
     private = job.holding("private", client)
     assert private is not None, f"the folder of the job holds no rows of client {client}"
-    prepared = prepared_holding(job.plan, client, private, job.public(), job.start().client)
+    prepared = prepared_holding(job.plan, client, private, job.public(), job.start_at_client())
     job.write_holding("prepared", client, prepared)
     return prepared

@@ -7,6 +7,7 @@ from typing import Any
 import ray
 
 from fedsplit.federation.trained import Trained
+from fedsplit.flower.equipment import equip
 from fedsplit.flower.errands import spread, started_board
 from fedsplit.flower.grid.grid import StickyGrid
 from fedsplit.flower.grid.layout import Layout
@@ -34,7 +35,13 @@ def run(layout: str, folder: Path, serve: Callable[[Runner, Spreader], None]) ->
     def train(job: Job) -> Trained:
         grid = grids.running(job.clients)
         nodes = {client: grid.node(client) for client in range(job.clients)}
-        return run_job(job, grid, nodes, grid.replies, grid.restart_lost)
+        equip(job, grid)
+
+        def restart() -> None:
+            grid.restart_lost()
+            equip(job, grid)
+
+        return run_job(job, grid, nodes, grid.replies, restart)
 
     def errands(order: Order, given: Callable[[str], None], show: Callable[[Progress], None]) -> None:
         # Workers of a grid hold what errands need.

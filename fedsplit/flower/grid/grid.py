@@ -74,6 +74,12 @@ class StickyGrid(Grid):
         """The node of a client, 0 to one below their number."""
         return FIRST_NODE + client
 
+    @property
+    def groups(self) -> list[list[int]]:
+        """The clients of each worker."""
+        count = len(self._links)
+        return [list(range(worker, self._clients, count)) for worker in range(count)]
+
     def set_run(self, run: Run) -> None:
         """What `run` is from now on; contexts that a worker has already made keep the number of theirs."""
         self._run = run

@@ -1,0 +1,61 @@
+"""What a machine needs that does not see the folder of a job."""
+
+import shutil
+from pathlib import Path
+
+from fedsplit.federation.ledger import Recording
+from fedsplit.flower.job import Job
+from fedsplit.protocols.splitfed_v1 import SplitFedV1
+from tests.federation.builders import bits, federation, plan_of, started
+
+
+def job_of(folder: Path) -> Job:
+    folder.mkdir()
+    data = federation()
+    plan, start = started(plan_of(), data.public)
+    job = Job(
+        protocol=SplitFedV1(),
+        plan=plan,
+        recording=Recording(),
+        class_names=data.public.class_names,
+        clients=3,
+        folder=folder,
+        cell=folder / "cell",
+        fingerprint="this",
+    )
+    job.write(start, data)
+    return job
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    job, data = job_of(tmp_path / "job"), federation()
+    assert job.visible
+    assert bits(job.holding("private", 1)) == bits(data.holdings[1])
+    assert job.holding("prepared", 1) is None
+    assert bits(job.public()) == bits(data.public)
+    assert bits(job.test()) == bits(data.test)
+    assert bits(job.start_at_client()) == bits(job.start().client)
+
+
+def test_equipment_stands_for_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    job, data = job_of(tmp_path / "job"), federation()
+    equipment, start = job.equipment([0, 2]), bits(job.start_at_client())
+    shutil.rmtree(tmp_path / "job")
+    assert not job.visible
+    job.accept(equipment)
+    assert bits(job.holding("private", 2)) == bits(data.holdings[2])
+    assert job.holding("private", 1) is None, "rows of a client that lives elsewhere"
+    assert bits(job.public()) == bits(data.public)
+    assert bits(job.start_at_client()) == start
+    job.write_holding("prepared", 0, data.holdings[1])
+    assert bits(job.holding("prepared", 0)) == bits(data.holdings[1])
+    assert not (tmp_path / "job").exists()
+
+
+def test_equipment_of_an_earlier_job_is_forgotten(tmp_path: Path) -> None:
+    earlier, later = job_of(tmp_path / "earlier"), job_of(tmp_path / "later")
+    equipment, more = earlier.equipment([0]), later.equipment([0])
+    shutil.rmtree(tmp_path / "earlier")
+    earlier.accept(equipment)
+    later.accept(more)
+    assert earlier.holding("private", 0) is None
