@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import ray
 from ray.exceptions import RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedsplit.federation.errand import Errand, Files
 from fedsplit.flower.order import ORDER, Order
@@ -19,8 +20,10 @@ from fedsplit.progress import observed_by
 
 
 def started_board() -> Any:
-    """A board for `spread`. Starting one takes a second, so it is kept for the next order."""
-    return ray.remote(num_cpus=0)(Board).remote()
+    """A board for `spread`, on this machine: no other one may take it along. Starting one takes a second, so it is kept
+    for the next order."""
+    here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
 
 
 def spread(

@@ -93,7 +93,9 @@ def _answer(order: Order, output: Output, run: Runner, spread: Spreader | None) 
         return Event(kind="crashed", text=traceback.format_exc())
 
 
-def _stopped(error: BaseException) -> EngineError:
+def _stopped(error: BaseException) -> FedsplitError:
+    if isinstance(error, FedsplitError):
+        return error
     while error.__cause__ is not None:
         error = error.__cause__
     remedy = "ask for fewer workers, CPUs or GPUs, or for a shorter TMPDIR"

@@ -6,10 +6,11 @@ from typing import Any
 
 import ray
 
+from fedsplit.errors import EngineError
 from fedsplit.federation.trained import Trained
 from fedsplit.flower.equipment import equip
 from fedsplit.flower.errands import spread, started_board
-from fedsplit.flower.grid.grid import StickyGrid
+from fedsplit.flower.grid.grid import StickyGrid, room
 from fedsplit.flower.grid.layout import Layout
 from fedsplit.flower.job import Job
 from fedsplit.flower.order import Order
@@ -24,12 +25,13 @@ def run(layout: str, folder: Path, serve: Callable[[Runner, Spreader], None]) ->
     """Hands `serve` the means to run jobs and to do errands."""
     simulation = Sticky.model_validate_json(layout)
     ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False, **_where(simulation, folder))
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    workers = Layout(
-        workers=simulation.workers or max(1, cpus // simulation.cpus_per_client),
-        cpus_per_worker=simulation.cpus_per_client,
-        gpus_per_worker=simulation.gpus_per_client,
-    )
+    one = Layout(workers=1, cpus_per_worker=simulation.cpus_per_client, gpus_per_worker=simulation.gpus_per_client)
+    fitting = room(one)
+    if not fitting:
+        needs = f"{simulation.cpus_per_client} CPUs and {simulation.gpus_per_client:g} GPUs"
+        remedy = "lower engine.cpus_per_client or engine.gpus_per_client"
+        raise EngineError(f"no machine has room for a worker with {needs}", at="engine", remedy=remedy)
+    workers = one.model_copy(update={"workers": min(simulation.workers or fitting, fitting)})
     grids, board = _Grids(workers), started_board()
 
     def train(job: Job) -> Trained:
@@ -74,6 +76,6 @@ class _Grids:
 def _where(simulation: Sticky, folder: Path) -> dict[str, Any]:
     if simulation.address is not None:
         return {"address": simulation.address}
-    # Of the GPUs, Ray counts those that are there.
+    # Said in words, since RAY_ADDRESS would count otherwise. Of the GPUs, Ray counts those that are there.
     assert simulation.workers is not None, "without a cluster, somebody else has counted"
-    return {"num_cpus": simulation.workers * simulation.cpus_per_client, "_temp_dir": str(folder)}
+    return {"address": "local", "num_cpus": simulation.workers * simulation.cpus_per_client, "_temp_dir": str(folder)}

@@ -9,13 +9,30 @@ import ray
 from flwr.app import Message, RecordDict
 from ray.util.scheduling_strategies import SchedulingStrategyT
 
+from fedsplit.errors import EngineError
 from fedsplit.flower.grid.hallway import Hallway
 from fedsplit.flower.grid.layout import Layout
 from fedsplit.flower.grid.link import Link
 from fedsplit.flower.grid.release import FIRST_NODE, Grid, Run, identify, is_from_lost_worker, number
 from fedsplit.flower.grid.worker import Worker
 
-__all__ = ["StickyGrid", "is_from_lost_worker"]
+__all__ = ["StickyGrid", "is_from_lost_worker", "room"]
+
+_BETWEEN_COUNTS_SECONDS = 0.5
+_UNLIMITED = 1 << 20
+
+
+def room(layout: Layout) -> int:
+    """How many workers like these the living machines of the cluster have room for, whoever uses it now."""
+    wanted = {"CPU": layout.cpus_per_worker, "GPU": layout.gpus_per_worker}
+    needs = {name: need for name, need in wanted.items() if need}
+    fitting = (
+        # A third of a device fits into it three times.
+        min((int(node["Resources"].get(name, 0.0) / need + 1e-6) for name, need in needs.items()), default=_UNLIMITED)
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+    return sum(fitting)
 
 
 class StickyGrid(Grid):
@@ -52,8 +69,11 @@ class StickyGrid(Grid):
             "scheduling_strategy": scheduling_strategy,
         }
         self._in_flight = layout.in_flight
+        self._layout = layout
         self._hallway = Hallway()
         self._links = [self._started() for _ in range(min(layout.workers, clients))]
+        self._homes = {client: client % len(self._links) for client in range(clients)}
+        """The worker of each client, by its place among the links."""
         self._numbers = count()
         self._arrived: dict[str, Message] = {}
 
@@ -77,8 +97,10 @@ class StickyGrid(Grid):
     @property
     def groups(self) -> list[list[int]]:
         """The clients of each worker."""
-        count = len(self._links)
-        return [list(range(worker, self._clients, count)) for worker in range(count)]
+        found: dict[int, list[int]] = {}
+        for client, index in self._homes.items():
+            found.setdefault(index, []).append(client)
+        return list(found.values())
 
     def set_run(self, run: Run) -> None:
         """What `run` is from now on; contexts that a worker has already made keep the number of theirs."""
@@ -142,11 +164,29 @@ class StickyGrid(Grid):
         return found
 
     def restart_lost(self) -> list[int]:
-        """A fresh worker in place of each lost one; the nodes that start anew, without state."""
+        """A fresh worker in place of each lost one; the nodes that start anew, without state.
+
+        Where a machine is gone and the others have no room for as many workers, its nodes move to those that are left.
+        Raises EngineError where none is.
+        """
         lost = [index for index, link in enumerate(self._links) if link.lost]
+        moved = [client for client, index in self._homes.items() if index in lost]
         for index in lost:
             self._links[index] = self._started()
-        return [self.node(client) for client in range(self._clients) if client % len(self._links) in lost]
+        # Ray notices only after a while that a machine is gone. Until then a worker may wait for room there.
+        waiting = list(lost)
+        while waiting := [index for index in waiting if not self._links[index].ready(_BETWEEN_COUNTS_SECONDS)]:
+            alive = sum(not link.lost for link in self._links)
+            while waiting and alive > room(self._layout):
+                self._links[waiting.pop()].abandon("no machine has room for it")
+                alive -= 1
+        staying = [index for index, link in enumerate(self._links) if not link.lost]
+        if not staying:
+            remedy = "add a machine, or ask for fewer CPUs or GPUs per client"
+            raise EngineError("no machine that is left has room for a worker", at="engine", remedy=remedy)
+        for turn, client in enumerate(client for client in moved if self._links[self._homes[client]].lost):
+            self._homes[client] = staying[turn % len(staying)]
+        return [self.node(client) for client in moved]
 
     def _started(self) -> Link:
         actor: Any = ray.remote(**self._options)(Worker).remote(self._app, self._clients, self._run.run_id)
@@ -161,7 +201,7 @@ class StickyGrid(Grid):
                 raise ValueError(f"a reply or a message without time to live cannot be pushed: {metadata}")
             if not 0 <= client < self._clients:
                 raise ValueError(f"there is no node {metadata.dst_node_id}")
-            found.setdefault(client % len(self._links), []).append(message)
+            found.setdefault(self._homes[client], []).append(message)
         for message in messages:
             number(message, str(next(self._numbers)))
         return found

@@ -57,6 +57,15 @@ class Link:
         del self.calls[reference]
         return replies
 
+    def ready(self, seconds: float) -> bool:
+        """Whether the worker has started, or was lost, within so many seconds."""
+        return bool(ray.wait([self._greeting], timeout=seconds)[0])
+
+    def abandon(self, reason: str) -> None:
+        """Waits no longer for a worker that cannot start."""
+        self.lost = reason
+        self.close()
+
     def close(self) -> None:
         """Ends the worker. What it still had before it is never answered."""
         if ray.is_initialized():
