@@ -40,5 +40,9 @@ class Seeds:
         """
         gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
         with torch.random.fork_rng(devices=gpus):
-            torch.manual_seed(self.number(*name))
+            number = self.number(*name)
+            # torch.manual_seed formats a stack trace for each kind of device: longer than a small step takes.
+            torch.default_generator.manual_seed(number)
+            if torch.cuda.is_available():
+                torch.cuda.manual_seed_all(number)
             yield

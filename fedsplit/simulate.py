@@ -50,6 +50,7 @@ def simulate(scenario: Scenario, root: Path, say: Callable[[str], None], card: s
     run = RunFolder(root)
     with writing(root):
         run.begin(document.dump(scenario.dump()), card, [cell.folder for cell in scenario.cells])
+    scenario.engine.begin()
     images = scenario.dataset.load()
     note = _note(scenario, images)
     say(_told(note))

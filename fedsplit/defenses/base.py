@@ -47,6 +47,11 @@ class Defense(Component):
         """Whether this defense changes what leaves at the cut."""
         return type(self).release is not Defense.release
 
+    @property
+    def augments(self) -> bool:
+        """Whether this defense changes what its clients train on."""
+        return type(self).augment is not Defense.augment
+
     def build(self, model: Model, cut: str) -> tuple[Model, str]:
         """Changes the architecture by wrapping the model; returns it with the name of its last client block."""
         return model, cut

@@ -25,6 +25,11 @@ class Composition(Defense):
         """Whether any member changes what leaves at the cut."""
         return any(member.releases for member in self.members)
 
+    @property
+    def augments(self) -> bool:
+        """Whether any member changes what its clients train on."""
+        return any(member.augments for member in self.members)
+
     def build(self, model: Model, cut: str) -> tuple[Model, str]:
         """Every member wraps the model the one before it made."""
         for member in self.members:

@@ -20,6 +20,10 @@ class Engine(Component):
     grains: ClassVar[frozenset[Literal["round", "step"]]]
     """Which protocols it can run."""
 
+    def begin(self) -> None:
+        """Starts what takes long to start, and returns at once: data can be loaded meanwhile."""
+        return
+
     @abstractmethod
     def train(
         self,

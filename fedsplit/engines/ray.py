@@ -13,6 +13,7 @@ from fedsplit.federation.ledger import Recording
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Standing, Trained
+from fedsplit.flower.session import session
 from fedsplit.flower.simulation import Sticky
 from fedsplit.flower.training import give, require_flower, train
 from fedsplit.protocols.base import Protocol
@@ -34,6 +35,11 @@ class Ray(Engine):
     address: str | None = None
     """A running Ray cluster to join: `auto` for the one this machine belongs to, or host:port of its head. By default
     one of its own, on this machine."""
+
+    def begin(self) -> None:
+        """Ray and its workers start in processes of their own."""
+        require_flower(self.kind)
+        session(self._simulation)
 
     def train(
         self,

@@ -199,6 +199,8 @@ class FederationData:
 
 def prepared_holding(plan: Plan, client: int, holding: Holding, public: Images, start: State) -> Holding:
     """The client's rows after the defense's augmentation, drawn from the stream "augment" of this client."""
+    if not plan.defense.augments:
+        return holding
     segments = plan.segments()
     plan.prepare(segments.home, start, training=False)
     with plan.seeds.fork("augment", client):

@@ -102,7 +102,8 @@ def _host(text: str) -> Host:
 
 def _holding(job: Job, client: int) -> Holding:
     """The client's prepared rows, built by the worker that needs them first."""
-    found = job.holding("prepared", client)
+    stage = "prepared" if job.plan.defense.augments else "private"
+    found = job.holding(stage, client)
     if found is not None:
         return found
     private = job.holding("private", client)

@@ -16,7 +16,8 @@ from fedsplit.flower.order import Order
 from fedsplit.flower.relay import Shower
 from fedsplit.flower.simulation import Event, Simulation
 
-_SILENT = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+_SETTINGS = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+"""No usage reports; and workers, which do all of the work, step back for nobody (Ray would have them do so)."""
 
 
 class Session:
@@ -37,7 +38,7 @@ class Session:
                 stderr=log,
                 text=True,
                 start_new_session=True,
-                env={**os.environ, **_SILENT, "PYTHONPATH": _python_path()},
+                env={**os.environ, **_SETTINGS, "PYTHONPATH": _python_path()},
             )
 
     def follow(self, order: Order) -> Iterator[Event]:

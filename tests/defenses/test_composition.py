@@ -77,6 +77,7 @@ def test_every_member_says_when_it_acts(phase: Any) -> None:
     assert defense.releasing(phase) == ((shift,) if phase == "training" else (scale,))
     assert defense.releases
     assert not of(Undefended(), plugins.Sphere(radius=1.0)).releases
+    assert not of(Undefended(), plugins.Sphere(radius=1.0)).augments
 
 
 def test_a_setting_that_would_do_nothing_is_refused() -> None:
