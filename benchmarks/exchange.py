@@ -115,8 +115,12 @@ def stock(clients: int, repeats: int) -> None:
             found.append(time.perf_counter() - began)
         print(json.dumps(found))
 
-    resources = {"init_args": {"num_cpus": WORKERS}, "client_resources": {"num_cpus": 1, "num_gpus": 0}}
-    run_simulation(server, app, clients, backend_config=resources)
+    run_simulation(
+        server,
+        app,
+        clients,
+        backend_config={"init_args": {"num_cpus": WORKERS}, "client_resources": {"num_cpus": 1, "num_gpus": 0}},
+    )
 
 
 @contextmanager

@@ -11,20 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedsplit.component import Trust
+from fedsplit.document import Plain
 from fedsplit.reading import parse
 from fedsplit.records.outcome import Outcome
 from fedsplit.simulate import simulate
 
-MEDICAL = {
+MEDICAL: dict[str, Plain] = {
     "partition": {"kind": "dirichlet", "clients": 10, "alpha": 0.5},
     "model": {"kind": "linear", "width": 100},
     "cut": "rows",
     "protocol": {"kind": "splitfed_v1", "rounds": 20, "batch_size": 64},
 }
 # Of 12,000 images an attacker learns from 4,000 and stops by 700.
-AUXILIARY_4000 = {"private": 0.45, "test": 0.15, "auxiliary": 0.392, "public": 0.0, "evaluation": 0.008}
+AUXILIARY_4000: dict[str, Plain] = {
+    "private": 0.45,
+    "test": 0.15,
+    "auxiliary": 0.392,
+    "public": 0.0,
+    "evaluation": 0.008,
+}
 # Rows are drawn at random, neighbouring slices parted: the setting in which the first rough figures were taken.
-AT_RANDOM = {"kind": "medical_mnist", "limit": 12000, "near_duplicates": None}
+AT_RANDOM: dict[str, Plain] = {"kind": "medical_mnist", "limit": 12000, "near_duplicates": None}
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Case:
     """One scenario without defense. goals: (score, at least)."""
 
     name: str
-    scenario: dict
+    scenario: dict[str, Plain]
     goals: tuple[tuple[str, float], ...]
 
 

@@ -44,6 +44,9 @@ class Shower:
         if self._observer is None:
             return
         if progress.kind == "started":
+            # A process that died in the middle of this loop has not told its end.
+            if progress.loop in self._loops:
+                self._observer.finished(self._loops.pop(progress.loop))
             self._loops[progress.loop] = self._observer.started(progress.text, progress.total)
         elif progress.kind == "advanced":
             self._observer.advanced(self._loops[progress.loop])

@@ -1,0 +1,148 @@
+"""One cell: a victim is trained, then every attack tries what its threat lets it see, is judged, and scored."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import lru_cache, partial
+
+import torch
+
+from fedsplit.controls import Bench, Judged, judge
+from fedsplit.errors import EngineError, blaming
+from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.exposure import Exposure, Observation, expose
+from fedsplit.federation.plan import Plan, state_of
+from fedsplit.federation.trained import Standing, Trained
+from fedsplit.metrics.mse import Mse
+from fedsplit.numerics.fingerprint import fingerprint, fingerprint_of
+from fedsplit.parties import Parties
+from fedsplit.records.exhibit import Exhibit
+from fedsplit.records.images import Images
+from fedsplit.records.outcome import BytesPerStep, Outcome, Utility
+from fedsplit.records.truth import Truth
+from fedsplit.scenario import UNDEFENDED, Cell, Duel, Scenario
+from fedsplit.scoring import MEAN_IMAGE, Scoreboard, anchors
+
+_ERROR = Mse()
+_OBSERVED = 4
+"""Exposures that are kept for the next attack: defended and not, of both kinds of leak."""
+
+Passed = Mapping[tuple[int, str, str, str, int], bool]
+"""(seed, threat, attack, leak, round) -> whether this attack is valid on the undefended row."""
+
+
+def run_cell(
+    scenario: Scenario, cell: Cell, parties: Parties, checkpoint: Checkpoint, passed: Passed
+) -> tuple[tuple[Outcome, ...], tuple[Exhibit, ...]]:
+    """One victim training, then every attack on it, each judged and scored."""
+    shape = parties.images.pixels.shape
+    plan = scenario.plan(cell, (shape[1], shape[2], shape[3]), len(parties.images.class_names))
+    with plan.threaded():
+        with blaming(f"defense {cell.row}"):
+            plan, start = _warm_started(plan, parties.data.public)
+        trained = scenario.engine.train(scenario.protocol, plan, start, parties.data, scenario.recording, checkpoint)
+
+        observe = lru_cache(_OBSERVED)(partial(expose, plan, trained, parties.data, parties.auxiliary))
+        results = [_fight(scenario, cell, duel, plan, trained, parties, passed, observe) for duel in scenario.duels]
+    return tuple(outcome for outcome, _ in results), tuple(exhibit for _, exhibit in results)
+
+
+def _fight(
+    scenario: Scenario,
+    cell: Cell,
+    duel: Duel,
+    plan: Plan,
+    trained: Trained,
+    parties: Parties,
+    passed: Passed,
+    observe: Callable[[Observation], Exposure],
+) -> tuple[Outcome, Exhibit]:
+    seeds = plan.seeds.child(duel.attack_name, duel.attack.leak, duel.round)
+    with blaming(f"defense {cell.row}"):
+        defended, bare = (
+            # A copy, for what an attack writes into its leak is nobody else's business.
+            deepcopy(observe(Observation(duel.attack.leak, duel.round, known)))
+            for known in (True, False)
+        )
+    exposed = bare if duel.threat.knows_defense == "no" else defended
+    # The one place where row numbers become the private images again.
+    private = parties.images.at(exposed.rows)
+    truth = Truth(private.pixels.to(plan.dtype), private.labels)
+    board = Scoreboard(scenario.metrics, truth, parties.evaluator, seeds)
+    trivial = anchors(truth, parties.auxiliary)
+    anchored = {name: board.means(guess) for name, guess in trivial.items()}
+    headline = next(metric for metric in scenario.metrics if metric.name == scenario.headline)
+    key = (cell.seed, duel.threat_name, duel.attack_name, duel.attack.leak, duel.round)
+    anchor = anchored[MEAN_IMAGE][headline.name]
+    if anchor is None:
+        raise EngineError("gives the mean image no finite score", at=f"metric {headline.name}", remedy="mend it")
+    assert defended.leak.client_queries and bare.leak.client_queries, "the whole leak holds queries"
+    error_anchor = board.score(_ERROR, trivial[MEAN_IMAGE]).mean
+    assert error_anchor is not None, "the mean image has a squared error"
+    bench = Bench(
+        score=lambda guess: board.score(headline, guess),
+        anchor=anchor,
+        error=lambda guess: board.score(_ERROR, guess),
+        error_anchor=error_anchor,
+        undefended=cell.row == UNDEFENDED,
+        passed=passed.get(key, True),
+        defense=cell.defense,
+        defended=defended.leak.client_queries,
+        bare=bare.leak.client_queries,
+        victim=lambda: _fingerprints(trained, exposed),
+    )
+    with blaming(f"attack {duel.attack_name} on {cell.row}"):
+        judged = judge(duel.attack, duel.threat.view(exposed.leak, scenario.withheld), bench, seeds)
+    guess = _scorable(judged, truth)
+    outcome = Outcome(
+        defense=cell.row,
+        threat=duel.threat_name,
+        attack=duel.attack_name,
+        leak=duel.attack.leak,
+        round=duel.round,
+        seed=cell.seed,
+        knows_defense=duel.threat.knows_defense,
+        targets=len(truth.images),
+        valid=judged.valid,
+        reason=judged.reason,
+        headline=headline.name,
+        scores=board.scores(guess),
+        anchors=anchored,
+        controls=judged.controls,
+        utility=Utility(accuracy=trained.accuracy),
+        bytes_per_step=_bytes_per_step(trained),
+        seconds=judged.seconds,
+        settings=judged.reconstruction.evidence.settings,
+        activity=trained.evaluation.activity,
+        training_seconds=trained.standing.seconds,
+        dropped=trained.standing.dropped,
+    )
+    assert exposed.leak.smashed is not None, "the whole leak holds the smashed data"
+    return outcome, board.exhibit(headline, guess, parties.auxiliary, exposed.leak.smashed)
+
+
+def _scorable(judged: Judged, truth: Truth) -> torch.Tensor:
+    """The guess; where it is no image per target, images without a score: the outcome is kept, and invalid."""
+    if judged.controls["images"].ok:
+        return judged.reconstruction.images.detach().cpu()
+    return torch.full_like(truth.images, torch.nan)
+
+
+def _warm_started(plan: Plan, public: Images) -> tuple[Plan, Standing]:
+    segments = plan.segments()
+    with plan.seeds.fork("warm_start"):
+        frozen = plan.defense.warm_start(segments.whole, public, plan.seeds("warm_start"))
+    standing = Standing(0, state_of(segments.home), state_of(segments.server))
+    return plan.model_copy(update={"frozen": frozen}), standing
+
+
+def _fingerprints(trained: Trained, exposed: Exposure) -> str:
+    weights, servers = exposed.leak.client_weights, exposed.leak.server_segments
+    assert weights is not None and servers is not None, "the whole leak holds every segment"
+    segments = (fingerprint(module) for module in (weights.broadcast, *weights.returned, *servers))
+    states = (fingerprint_of(state.values()) for state in (trained.standing.client, trained.standing.server))
+    return "/".join((*segments, *states))
+
+
+def _bytes_per_step(trained: Trained) -> BytesPerStep:
+    up, down = trained.standing.bytes
+    return BytesPerStep(up=up / trained.standing.steps, down=down / trained.standing.steps)
