@@ -4,11 +4,11 @@ An attack that does not work looks just like a defense that does; these checks t
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from fedsplit.attacks.base import Attack, Check
 from fedsplit.defenses.base import Defense
@@ -46,11 +46,21 @@ class Bench:
 
 @dataclass(frozen=True)
 class Judged:
-    """A reconstruction with the checks it went through. reason: why it is invalid, or empty."""
+    """What an attack rebuilt, leak by leak, with the checks it went through. reason: why it is invalid, or empty."""
 
-    reconstruction: Reconstruction
+    reconstructions: tuple[Reconstruction, ...]
     controls: dict[str, Control]
     seconds: float
+
+    @property
+    def images(self) -> Tensor:
+        """Of all leaks, one after the other. Only where the control "images" is content."""
+        return _joined(self.reconstructions)
+
+    @property
+    def settings(self) -> str:
+        """What the attacker chose, each choice told once."""
+        return "; ".join(dict.fromkeys(guess.evidence.settings for guess in self.reconstructions))
 
     @property
     def valid(self) -> bool:
@@ -63,24 +73,36 @@ class Judged:
         return "; ".join(control.detail for control in self.controls.values() if not control.ok)
 
 
-def judge(attack: Attack, leak: Leak, bench: Bench, seeds: Seeds) -> Judged:
-    """One attack on one leak, and every control that applies."""
+def judge(attack: Attack, leaks: Sequence[Leak], bench: Bench, seeds: Seeds) -> Judged:
+    """One attack on each of the leaks, and every control that applies to all that it rebuilt."""
     victim = bench.victim()
     began = time.perf_counter()
-    guess = attack.reconstruct(leak, seeds("attack"))
+    # Everywhere with the same random numbers: what differs is the victim.
+    guesses = tuple(attack.reconstruct(leak, seeds("attack")) for leak in leaks)
     seconds = time.perf_counter() - began
-    controls = {"images": _images(guess, leak)}
+    controls = {"images": _first_fault([_images(guess, leak) for guess, leak in zip(guesses, leaks, strict=True)])}
     if controls["images"].ok:
-        controls |= _strength(attack, leak, guess, bench, seeds)
-    controls |= {check: _CHECKS[check](guess, bench.undefended) for check in sorted(attack.controls)}
+        controls |= _strength(attack, leaks, _joined(guesses), bench, seeds)
+    controls |= {
+        check: _first_fault([_CHECKS[check](guess, bench.undefended) for guess in guesses])
+        for check in sorted(attack.controls)
+    }
     if bench.defense.releases:
-        controls["defense_acts"] = _acts(leak, bench, seeds)
+        controls["defense_acts"] = _acts(leaks[0], bench, seeds)
     controls["victim_unchanged"] = _unchanged(ok=bench.victim() == victim)
-    return Judged(guess, controls, seconds)
+    return Judged(guesses, controls, seconds)
 
 
-def _strength(attack: Attack, leak: Leak, guess: Reconstruction, bench: Bench, seeds: Seeds) -> dict[str, Control]:
-    score = bench.score(guess.images)
+def _joined(guesses: Sequence[Reconstruction]) -> Tensor:
+    return torch.cat([guess.images.detach().cpu() for guess in guesses])
+
+
+def _first_fault(controls: Sequence[Control]) -> Control:
+    return next((control for control in controls if not control.ok), controls[0])
+
+
+def _strength(attack: Attack, leaks: Sequence[Leak], images: Tensor, bench: Bench, seeds: Seeds) -> dict[str, Control]:
+    score = bench.score(images)
     if not bench.undefended:
         return {
             "passed_undefended": Control(
@@ -89,12 +111,18 @@ def _strength(attack: Attack, leak: Leak, guess: Reconstruction, bench: Bench, s
             ),
             "not_broken": _not_broken(score, bench.anchor),
         }
-    order = torch.randperm(len(guess.images), generator=seeds("permutation"))
-    shuffled = attack.reconstruct(leak.permuted(order.to(leak.auxiliary.images.device)), seeds("attack"))
+    rng = seeds("permutation")
+    shuffled = [attack.reconstruct(_permuted(leak, rng), seeds("attack")) for leak in leaks]
     return {
         "beats_mean_image": _beats(score, bench.anchor),
-        "permuted_leak": _powerless(bench, score, shuffled.images),
+        "permuted_leak": _powerless(bench, score, _joined(shuffled)),
     }
+
+
+def _permuted(leak: Leak, rng: Generator) -> Leak:
+    assert leak.smashed is not None, "every attack sees smashed data"
+    order = torch.randperm(len(leak.smashed), generator=rng)
+    return leak.permuted(order.to(leak.auxiliary.images.device))
 
 
 def _beats(score: Score, anchor: float) -> Control:

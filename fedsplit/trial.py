@@ -9,7 +9,7 @@ import torch
 from fedsplit.controls import Bench, Judged, judge
 from fedsplit.errors import EngineError, blaming
 from fedsplit.federation.checkpoint import Checkpoint
-from fedsplit.federation.exposure import Exposure, Observation, expose
+from fedsplit.federation.exposure import Exposure, Observation, expose, victims
 from fedsplit.federation.plan import Plan, state_of
 from fedsplit.federation.trained import Standing, Trained
 from fedsplit.metrics.mse import Mse
@@ -17,6 +17,7 @@ from fedsplit.numerics.fingerprint import fingerprint, fingerprint_of
 from fedsplit.parties import Parties
 from fedsplit.records.exhibit import Exhibit
 from fedsplit.records.images import Images
+from fedsplit.records.leak import Query
 from fedsplit.records.outcome import BytesPerStep, Outcome, Utility
 from fedsplit.records.truth import Truth
 from fedsplit.scenario import UNDEFENDED, Cell, Duel, Scenario
@@ -41,7 +42,8 @@ def run_cell(
             plan, start = _warm_started(plan, parties.data.public)
         trained = scenario.engine.train(scenario.protocol, plan, start, parties.data, scenario.recording, checkpoint)
 
-        observe = lru_cache(_OBSERVED)(partial(expose, plan, trained, parties.data, parties.auxiliary))
+        kept = _OBSERVED * len(trained.standing.deployed)
+        observe = lru_cache(kept)(partial(expose, plan, trained, parties.data, parties.auxiliary))
         results = [_fight(scenario, cell, duel, plan, trained, parties, passed, observe) for duel in scenario.duels]
     return tuple(outcome for outcome, _ in results), tuple(exhibit for _, exhibit in results)
 
@@ -58,14 +60,15 @@ def _fight(
 ) -> tuple[Outcome, Exhibit]:
     seeds = plan.seeds.child(duel.attack_name, duel.attack.leak, duel.round)
     with blaming(f"defense {cell.row}"):
+        clients = victims(trained, parties.data, duel.attack.leak, duel.round)
         defended, bare = (
             # A copy, for what an attack writes into its leak is nobody else's business.
-            deepcopy(observe(Observation(duel.attack.leak, duel.round, known)))
+            [deepcopy(observe(Observation(duel.attack.leak, duel.round, known, client))) for client in clients]
             for known in (True, False)
         )
     exposed = bare if duel.threat.knows_defense == "no" else defended
     # The one place where row numbers become the private images again.
-    private = parties.images.at(exposed.rows)
+    private = parties.images.at(torch.cat([one.rows for one in exposed]))
     truth = Truth(private.pixels.to(plan.dtype), private.labels)
     board = Scoreboard(scenario.metrics, truth, parties.evaluator, seeds)
     trivial = anchors(truth, parties.auxiliary)
@@ -75,7 +78,6 @@ def _fight(
     anchor = anchored[MEAN_IMAGE][headline.name]
     if anchor is None:
         raise EngineError("gives the mean image no finite score", at=f"metric {headline.name}", remedy="mend it")
-    assert defended.leak.client_queries and bare.leak.client_queries, "the whole leak holds queries"
     error_anchor = board.score(_ERROR, trivial[MEAN_IMAGE]).mean
     assert error_anchor is not None, "the mean image has a squared error"
     bench = Bench(
@@ -86,12 +88,13 @@ def _fight(
         undefended=cell.row == UNDEFENDED,
         passed=passed.get(key, True),
         defense=cell.defense,
-        defended=defended.leak.client_queries,
-        bare=bare.leak.client_queries,
-        victim=lambda: _fingerprints(trained, exposed),
+        defended=_queries(defended[0]),
+        bare=_queries(bare[0]),
+        victim=lambda: "/".join(_fingerprints(trained, one) for one in exposed),
     )
     with blaming(f"attack {duel.attack_name} on {cell.row}"):
-        judged = judge(duel.attack, duel.threat.view(exposed.leak, scenario.withheld), bench, seeds)
+        leaks = [duel.threat.view(one.leak, scenario.withheld) for one in exposed]
+        judged = judge(duel.attack, leaks, bench, seeds)
     guess = _scorable(judged, truth)
     outcome = Outcome(
         defense=cell.row,
@@ -111,19 +114,28 @@ def _fight(
         utility=Utility(accuracy=trained.accuracy),
         bytes_per_step=_bytes_per_step(trained),
         seconds=judged.seconds,
-        settings=judged.reconstruction.evidence.settings,
+        settings=judged.settings,
         activity=trained.evaluation.activity,
         training_seconds=trained.standing.seconds,
         dropped=trained.standing.dropped,
     )
+    return outcome, board.exhibit(headline, guess, parties.auxiliary, torch.cat([_smashed(one) for one in exposed]))
+
+
+def _queries(exposed: Exposure) -> Query:
+    assert exposed.leak.client_queries is not None, "the whole leak holds queries"
+    return exposed.leak.client_queries
+
+
+def _smashed(exposed: Exposure) -> torch.Tensor:
     assert exposed.leak.smashed is not None, "the whole leak holds the smashed data"
-    return outcome, board.exhibit(headline, guess, parties.auxiliary, exposed.leak.smashed)
+    return exposed.leak.smashed
 
 
 def _scorable(judged: Judged, truth: Truth) -> torch.Tensor:
     """The guess; where it is no image per target, images without a score: the outcome is kept, and invalid."""
     if judged.controls["images"].ok:
-        return judged.reconstruction.images.detach().cpu()
+        return judged.images
     return torch.full_like(truth.images, torch.nan)
 
 
@@ -139,7 +151,7 @@ def _fingerprints(trained: Trained, exposed: Exposure) -> str:
     weights, servers = exposed.leak.client_weights, exposed.leak.server_segments
     assert weights is not None and servers is not None, "the whole leak holds every segment"
     segments = (fingerprint(module) for module in (weights.broadcast, *weights.returned, *servers))
-    states = (fingerprint_of(state.values()) for state in (trained.standing.client, trained.standing.server))
+    states = (fingerprint_of(state.values()) for state in (*trained.standing.deployed, trained.standing.server))
     return "/".join((*segments, *states))
 
 

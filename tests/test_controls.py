@@ -63,7 +63,7 @@ class Arena:
         mean = float(errors.mean())
         return Score(mean=mean, low=mean - spread, high=mean + spread, unit="", more_leaks="lower")
 
-    def judge(self, attack: Attack) -> Judged:
+    def judge(self, attack: Attack, parts: int = 1) -> Judged:
         anchor = self.score(self.mean.expand(TARGETS, *SHAPE)).mean or 0.0
         bench = Bench(
             score=self.score,
@@ -77,7 +77,9 @@ class Arena:
             bare=self.bare,
             victim=lambda: str(self.client.weight.tolist()),
         )
-        return judge(attack, self.leak, bench, Seeds(1))
+        assert self.leak.smashed is not None
+        leaks = [replace(self.leak, smashed=smashed) for smashed in self.leak.smashed.chunk(parts)]
+        return judge(attack, leaks, bench, Seeds(1))
 
 
 class Inverting(Attack):
@@ -125,6 +127,15 @@ class Constant(Attack):
 
     def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:
         return Reconstruction(self.images)
+
+
+class Hungry(Learning):
+    """Learns nothing from a leak of fewer than all targets but the first."""
+
+    def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:
+        assert leak.smashed is not None
+        first = bool(torch.equal(leak.smashed[0], Arena().leak.smashed[0]))  # pyright: ignore[reportOptionalSubscript]
+        return Reconstruction(leak.smashed / 2, Evidence((1.0, 0.1 if first else 1.0), "a", "b"))
 
 
 def failed(judged: Judged) -> set[str]:
@@ -202,3 +213,16 @@ def test_the_permuted_leak_is_the_same_leak_in_another_order() -> None:
     assert moved.smashed is not None and leak.smashed is not None and moved.labels is not None
     assert torch.equal(moved.smashed, leak.smashed[order])
     assert torch.equal(moved.labels, order)
+
+
+def test_leaks_of_several_victims_are_judged_as_one() -> None:
+    together, apart = Arena().judge(Inverting()), Arena().judge(Inverting(), parts=3)
+    assert apart.valid and len(apart.reconstructions) == 3
+    assert torch.equal(apart.images, together.images)
+    assert apart.controls["beats_mean_image"] == together.controls["beats_mean_image"]
+
+
+def test_a_fault_at_one_of_several_victims_is_a_fault() -> None:
+    judged = Arena().judge(Hungry(), parts=2)
+    assert failed(judged) == {"loss_fell"}
+    assert "from 1 to 1" in judged.reason

@@ -415,6 +415,19 @@ def test_a_leak_shares_no_memory_with_any_party(tmp_path: Path) -> None:
     assert not owned & {tensor.untyped_storage().data_ptr() for tensor in handed if tensor.numel()}
 
 
+def test_segments_that_are_never_shared_are_attacked_each_by_itself_and_scored_together(tmp_path: Path) -> None:
+    Average.told.clear()
+    protocol = "protocol={kind: parallel, rounds: 3, batch_size: 16, sync: never}"
+    attacks = f"attacks=[{{kind: '{HERE}:Average'}}, {{kind: linear_inverse}}]"
+    outcomes, _ = run(tmp_path, protocol, attacks, "defenses={}")
+    both, inverse = outcomes.outcomes
+    seen = [leak.smashed for leak in Average.told]
+    # Once as it is, and once permuted, for each of the two clients; nobody holds their weights.
+    assert len(seen) == 4 and all(leak.client_weights is None for leak in Average.told)
+    assert sum(len(one) for one in seen if one is not None) == 2 * both.targets == 2 * 16
+    assert inverse.valid, inverse.reason
+
+
 def test_threats_rounds_and_leaks_are_all_told_apart(tmp_path: Path) -> None:
     outcomes, _ = run(
         tmp_path,

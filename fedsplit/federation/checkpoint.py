@@ -18,7 +18,7 @@ from fedsplit.federation.trained import Standing
 from fedsplit.records.exchange import CROSSED, Exchange
 
 _META = "fedsplit"
-_FORMAT = 4
+_FORMAT = 5
 """Of a standing. One that an earlier version wrote is not gone on from."""
 
 
@@ -42,6 +42,8 @@ class Checkpoint:
         _put(tensors, "server", standing.server)
         _put(tensors, "server_memory", standing.server_memory)
         _put(tensors, "common_memory", standing.common_memory)
+        for client, state in standing.apart.items():
+            _put(tensors, f"apart/{client}", state)
         for client, (own, copy) in standing.memories.items():
             _put(tensors, f"memory/{client}/client", own)
             _put(tensors, f"memory/{client}/server", copy)
@@ -55,6 +57,7 @@ class Checkpoint:
             "dropped": standing.dropped,
             "seconds": standing.seconds,
             "clients": sorted(standing.memories),
+            "apart": sorted(standing.apart),
         }
         _write(self._standings[standing.round % 2], tensors, json.dumps(meta))
 
@@ -91,6 +94,7 @@ class Checkpoint:
             memories,
             _take(tensors, "server_memory"),
             _take(tensors, "common_memory"),
+            {client: _take(tensors, f"apart/{client}") for client in meta["apart"]},
             tuple(meta["losses"]),
             (meta["bytes"][0], meta["bytes"][1]),
             meta["steps"],
@@ -109,6 +113,9 @@ class Checkpoint:
         _put(tensors, "server", page.server)
         for client, state in page.returned:
             _put(tensors, f"returned/{client}", state)
+        for client, (before, after) in page.apart.items():
+            _put(tensors, f"apart/{client}/before", before)
+            _put(tensors, f"apart/{client}/after", after)
         for number, exchange in enumerate(page.exchanges):
             parts = {part: value for part in CROSSED if (value := getattr(exchange, part)) is not None}
             _put(tensors, f"exchange/{number}", parts)
@@ -117,6 +124,7 @@ class Checkpoint:
             "round": page.round,
             "returned": [client for client, _ in page.returned],
             "exchanges": [(exchange.client, exchange.step) for exchange in page.exchanges],
+            "apart": sorted(page.apart),
         }
         _write(self._pages / f"round-{page.round:06d}.safetensors", tensors, json.dumps(meta))
 
@@ -138,6 +146,10 @@ class Checkpoint:
             _take(tensors, "server"),
             tuple((client, _take(tensors, f"returned/{client}")) for client in meta["returned"]),
             tuple(exchanges),
+            {
+                client: (_take(tensors, f"apart/{client}/before"), _take(tensors, f"apart/{client}/after"))
+                for client in meta["apart"]
+            },
         )
 
 

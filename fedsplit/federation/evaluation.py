@@ -1,6 +1,8 @@
 """What the deployed, defended model is worth, and how sparse what its client segment computes is."""
 
 from collections import Counter
+from collections.abc import Sequence
+from itertools import product
 
 import torch
 
@@ -16,22 +18,23 @@ class Evaluation(Settings):
     """One pass over the test images, the defense acting as at inference."""
 
     accuracy: float
-    """Share of test images whose largest logit is their label."""
+    """Share of test images whose largest logit is their label; the mean over clients where each has its own segment."""
     activity: dict[str, Activity]
-    """By block of the client segment, in order, before the defense's release."""
+    """By block of the client segment, in order, before the defense's release; the mean in the same way."""
 
 
 @torch.no_grad()
-def evaluate(plan: Plan, client: State, server: State, test: Images) -> Evaluation:
-    """Accuracy and activity of the deployed segments. client: the state of all that a client holds."""
+def evaluate(plan: Plan, clients: Sequence[State], server: State, test: Images) -> Evaluation:
+    """Accuracy and activity of the deployed segments. clients: the state of all that a client holds, one for each
+    deployed client segment; every one of them answers all test images."""
     segments = plan.segments()
-    plan.prepare(segments.home, client, training=False)
     plan.prepare(segments.server, server, training=False)
     rng = plan.seeds("evaluation")
     right = 0
     active: Counter[str] = Counter()
     values: Counter[str] = Counter()
-    for start in range(0, len(test), _AT_ONCE):
+    for client, start in product(clients, range(0, len(test), _AT_ONCE)):
+        plan.prepare(segments.home, client, training=False)
         smashed = test.pixels[start : start + _AT_ONCE].to(plan.device, plan.dtype)
         # Block by block: all features at once may be many times larger than the largest of them.
         for name, block in segments.client.blocks():
@@ -43,6 +46,6 @@ def evaluate(plan: Plan, client: State, server: State, test: Images) -> Evaluati
         features = segments.server(smashed)
         answers = (features if segments.head is None else segments.head(features)).argmax(dim=1).cpu()
         right += int((answers == test.labels[start : start + _AT_ONCE]).sum())
-    pixels = test.pixels.numel()
+    pixels = test.pixels.numel() * len(clients)
     activity = {name: Activity(share=active[name] / values[name], per_pixel=active[name] / pixels) for name in values}
-    return Evaluation(accuracy=right / len(test), activity=activity)
+    return Evaluation(accuracy=right / (len(test) * len(clients)), activity=activity)

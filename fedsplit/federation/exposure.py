@@ -1,5 +1,6 @@
 """Everything that any adversary could see or know about a trained federation; a threat then takes away most of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,11 +30,22 @@ class Exposure:
 @dataclass(frozen=True)
 class Observation:
     """Which leak is looked at. defended: whether queries and pairs pass through the defense, as for an adversary who
-    knows that there is one."""
+    knows that there is one. client: of whom alone; None for all clients, who then hold the same segment."""
 
     kind: LeakKind
     round: int
     defended: bool
+    client: int | None = None
+
+
+def victims(trained: Trained, data: FederationData, kind: LeakKind, round: int) -> tuple[int | None, ...]:  # noqa: A002
+    """Whom an adversary has to attack apart: every client with targets that has a segment of its own, else (None,)."""
+    page = trained.ledger.page(round)
+    if not page.apart:
+        return (None,)
+    if kind == "inference":
+        return tuple(client for client, own in enumerate(data.visitors) if len(own))
+    return tuple(sorted({exchange.client for exchange in page.exchanges}))
 
 
 def expose(
@@ -43,11 +55,13 @@ def expose(
 
     Raises EngineError where no client that holds a target took part in the round of a training leak.
     """
-    page = trained.ledger.page(observation.round)
-    state = page.client if observation.kind == "inference" else page.broadcast
-    query = _query(plan, state, data, observation.defended)
-    rng = plan.seeds("auxiliary", observation.kind, observation.round)
-    targets = _inference(plan, page, data) if observation.kind == "inference" else _training(plan, page)
+    page, client = trained.ledger.page(observation.round), observation.client
+    state = page.after(client) if observation.kind == "inference" else page.before(client)
+    # One client stands for all where they hold the same segment.
+    query = _query(plan, state, data, client or 0, observation.defended)
+    rng = plan.seeds("auxiliary", observation.kind, observation.round, *(() if client is None else (client,)))
+    looked_at = range(len(data.holdings)) if client is None else (client,)
+    targets = (_inference if observation.kind == "inference" else _training)(plan, page, data, looked_at)
     leak = Leak(
         kind=observation.kind,
         round=observation.round,
@@ -77,15 +91,16 @@ class _Targets:
     returned: tuple[tuple[int, State], ...] = ()
 
 
-def _inference(plan: Plan, page: Page, data: FederationData) -> _Targets:
+def _inference(plan: Plan, page: Page, data: FederationData, clients: Sequence[int]) -> _Targets:
     """One pass of the defended client segment over the targets, each answered by the client that holds it."""
     rows: list[Tensor] = []
     smashed: list[Tensor] = []
-    for client, (holding, own) in enumerate(zip(data.holdings, data.visitors, strict=True)):
+    for client in clients:
+        own = data.visitors[client]
         if not len(own):
             continue
-        segment = _client(plan, page.client)
-        deployed = _deployed(plan, segment, holding, client)
+        segment = _client(plan, page.after(client if page.apart else None))
+        deployed = _deployed(plan, segment, data.holdings[client], client)
         smashed.append(_answered(plan, segment, deployed, own.pixels, plan.seeds("inference", page.round, client)))
         rows.append(own.rows)
     # Ascending rows: the order tells nothing about which client a target belongs to.
@@ -94,17 +109,19 @@ def _inference(plan: Plan, page: Page, data: FederationData) -> _Targets:
     return _Targets(joined[order], torch.cat(smashed)[order.to(plan.device)])
 
 
-def _training(plan: Plan, page: Page) -> _Targets:
+def _training(plan: Plan, page: Page, data: FederationData, clients: Sequence[int]) -> _Targets:
     """The watched rows as they crossed the cut in this round."""
-    if not page.exchanges:
+    del data
+    exchanges = [exchange for exchange in page.exchanges if exchange.client in clients]
+    if not exchanges:
         remedy = "attack another round, or raise protocol.participation or targets.count"
         raise EngineError("no target crossed the cut", at=f"round {page.round}", remedy=remedy)
-    rows = torch.cat([exchange.rows for exchange in page.exchanges])
+    rows = torch.cat([exchange.rows for exchange in exchanges])
     order = rows.argsort()
-    smashed = torch.cat([exchange.smashed for exchange in page.exchanges])[order]
-    gradients = torch.cat([exchange.gradient for exchange in page.exchanges])[order]
-    labels = [exchange.labels for exchange in page.exchanges if exchange.labels is not None]
-    leaving = [exchange.head_gradient for exchange in page.exchanges if exchange.head_gradient is not None]
+    smashed = torch.cat([exchange.smashed for exchange in exchanges])[order]
+    gradients = torch.cat([exchange.gradient for exchange in exchanges])[order]
+    labels = [exchange.labels for exchange in exchanges if exchange.labels is not None]
+    leaving = [exchange.head_gradient for exchange in exchanges if exchange.head_gradient is not None]
     device = plan.device
     return _Targets(
         rows[order],
@@ -112,14 +129,14 @@ def _training(plan: Plan, page: Page) -> _Targets:
         gradients.to(device),
         torch.cat(labels)[order].to(device) if labels else None,
         torch.cat(leaving)[order].to(device) if leaving else None,
-        page.returned,
+        tuple((client, state) for client, state in page.returned if client in clients),
     )
 
 
-def _query(plan: Plan, state: State, data: FederationData, defended: bool) -> Query:
-    """What a client answers to images of the adversary's own; the first client stands for all of them."""
+def _query(plan: Plan, state: State, data: FederationData, client: int, defended: bool) -> Query:
+    """What this client answers to images of the adversary's own."""
     segment = _client(plan, state)
-    deployed = _deployed(plan, segment, data.holdings[0], client=0) if defended else _OPEN
+    deployed = _deployed(plan, segment, data.holdings[client], client) if defended else _OPEN
 
     def query(images: Tensor, rng: Generator) -> Tensor:
         return _answered(plan, segment, deployed, images, rng)

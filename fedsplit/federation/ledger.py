@@ -1,7 +1,7 @@
 """What is kept of a federation for the attacks: chosen rounds, chosen rows, nothing else."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedsplit.component import Settings
 from fedsplit.federation.plan import State
@@ -23,7 +23,10 @@ class Recording(Settings):
 
 @dataclass(frozen=True)
 class Page:
-    """One recorded round: the client segment as broadcast, both segments as averaged, what each client returned."""
+    """One recorded round: the client segment as broadcast, both segments as averaged, what each client returned.
+
+    apart: by client, its own segment before and after the round, where clients never share theirs.
+    """
 
     round: int
     broadcast: State
@@ -31,6 +34,15 @@ class Page:
     server: State
     returned: tuple[tuple[int, State], ...]
     exchanges: tuple[Exchange, ...]
+    apart: dict[int, tuple[State, State]] = field(default_factory=dict)
+
+    def before(self, client: int | None) -> State:
+        """A client segment as the round began; None for the one that all clients share."""
+        return self.broadcast if client is None else self.apart[client][0]
+
+    def after(self, client: int | None) -> State:
+        """The same as the round ended, which is what is deployed."""
+        return self.client if client is None else self.apart[client][1]
 
 
 @dataclass(frozen=True)

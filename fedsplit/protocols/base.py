@@ -2,6 +2,7 @@
 
 import time
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -136,11 +137,11 @@ class Protocol(Component):
             before, began = standing, time.perf_counter()
             after, closings = self._persistent_round(plan, cohort, segments, before)
             standing = replace(after, seconds=before.seconds + time.perf_counter() - began)
-            page = _page(number, before.client, standing, closings) if recording.keeps(number) else None
+            page = _page(number, before, standing, closings) if recording.keeps(number) else None
             if page is not None:
                 ledger = Ledger((*ledger.pages, page))
             checkpoint.save(standing, page)
-        return Trained(standing, ledger, evaluate(plan, standing.client, standing.server, test))
+        return Trained(standing, ledger, evaluate(plan, standing.deployed, standing.server, test))
 
     def _persistent_round(
         self, plan: Plan, cohort: Cohort, segments: Segments, standing: Standing
@@ -158,10 +159,11 @@ class Protocol(Component):
 
     def _opening(self, plan: Plan, number: int, client: int, standing: Standing) -> Opening:
         dropping, slow, part = torch.rand(3, generator=plan.seeds("fate", number, client)).tolist()
+        state = standing.held_by(client)
         memory, _ = standing.memories.get(client, ({}, {}))
         if dropping < self.drop_out:
-            return Opening(number, client, standing.client, memory, share=1 - part, returns=False)
-        return Opening(number, client, standing.client, memory, share=self.pace if slow < self.stragglers else 1.0)
+            return Opening(number, client, state, memory, share=1 - part, returns=False)
+        return Opening(number, client, state, memory, share=self.pace if slow < self.stragglers else 1.0)
 
 
 def counted(
@@ -185,39 +187,38 @@ def counted(
     )
 
 
-def side_by_side(
-    plan: Plan, standing: Standing, closings: tuple[Closing, ...], server: Server, statistics: Statistics
-) -> Standing:
-    """After a round in which client segments moved apart and one server segment served them all."""
-    returned = [closing for closing in closings if closing.returns]
-    kept = {closing.client: (closing.memory, State()) for closing in returned}
+def served(plan: Plan, standing: Standing, closings: tuple[Closing, ...], server: Server) -> Standing:
+    """After a round in which one server segment served all clients: everything but their segments."""
+    kept = {closing.client: (closing.memory, State()) for closing in closings if closing.returns}
     return replace(
         standing,
-        client=averaged(
-            standing.client,
-            [closing.state for closing in returned],
-            [closing.examples for closing in returned],
-            statistics,
-        ),
         server=state_of(server.segment),
         memories={**standing.memories, **kept} if plan.optimizer.state == "keep" else {},
         server_memory=server.memory,
     )
 
 
-def averaged(before: State, states: list[State], weights: list[int], statistics: Statistics) -> State:
-    """The weighted mean of what came back; where nobody came back, what was there before."""
-    return average(states, weights, statistics) if states else before
+def averaged(before: State, returned: Sequence[tuple[State, int]], statistics: Statistics) -> State:
+    """The mean of (segment, examples), weighted; where nobody came back, what was there before."""
+    if not returned:
+        return before
+    return average([state for state, _ in returned], [examples for _, examples in returned], statistics)
 
 
-def _page(number: int, broadcast: State, standing: Standing, closings: tuple[Closing, ...]) -> Page:
+def homes(closings: Sequence[Closing]) -> list[tuple[State, int]]:
+    """What those hold who came back, each with the number of examples behind it."""
+    return [(closing.state, closing.examples) for closing in closings if closing.returns]
+
+
+def _page(number: int, before: Standing, standing: Standing, closings: tuple[Closing, ...]) -> Page:
     return Page(
         number,
-        broadcast,
+        before.client,
         standing.client,
         standing.server,
         tuple((closing.client, closing.state) for closing in closings if closing.returns),
         tuple(exchange for closing in closings for exchange in closing.exchanges),
+        {client: (before.held_by(client), after) for client, after in standing.apart.items()},
     )
 
 

@@ -11,7 +11,8 @@ from fedsplit.federation.messages import Closing, Crossing, Failed, OwnGradient,
 from fedsplit.federation.plan import Plan, State
 from fedsplit.federation.service import Service
 from fedsplit.federation.trained import Standing
-from fedsplit.protocols.base import Protocol, counted, side_by_side
+from fedsplit.protocols.base import Protocol, averaged, counted, homes, served
+from fedsplit.records.leak import Asset
 from fedsplit.split import Segments
 
 
@@ -20,9 +21,10 @@ class Parallel(Protocol):
 
     grain = "step"
 
-    sync: Literal["step", "round"] = "step"
+    sync: Literal["step", "round", "never"] = "step"
     """What keeps client segments alike. step: all move along the row-weighted sum of their gradients. round: each moves
-    along its own, and they are averaged by the number of examples after the round."""
+    along its own, and they are averaged by the number of examples after the round. never: each moves along its own for
+    ever, nobody else holds it, and it is deployed and attacked as this client's alone."""
     statistics: Statistics = "mean"
     """How running statistics of batch normalisation in client segments are averaged: like parameters, or pooled."""
 
@@ -30,6 +32,11 @@ class Parallel(Protocol):
     def together(self) -> bool:
         """Whether clients move along a common gradient."""
         return self.sync == "step"
+
+    @property
+    def withheld(self) -> frozenset[Asset]:
+        """The client segments, where nobody averages them."""
+        return frozenset({Asset.CLIENT_WEIGHTS}) if self.sync == "never" else frozenset()
 
     def round(
         self, plan: Plan, cohort: Cohort, segments: Segments, standing: Standing
@@ -56,13 +63,20 @@ class Parallel(Protocol):
             waves.append([*absent, *(message for message in said.values() if isinstance(message, Closing))])
             closed |= {closing.client: closing for closing in waves[-1]}
         closings = tuple(closed[opening.client] for opening in openings)
-        # Who had fewer batches stopped on the way: where all step together, those who came furthest have the segment.
-        furthest = next((wave for wave in reversed(waves) if any(closing.returns for closing in wave)), [])
-        counting = tuple(furthest) if self.together else closings
-        after = side_by_side(plan, standing, counting, service.server, self.statistics)
-        if self.together:
+        after = served(plan, standing, closings, service.server)
+        if self.sync == "never":
+            own = {closing.client: closing.state for closing in closings if closing.returns}
+            everybody = {client: standing.held_by(client) for client in range(cohort.size)}
+            after = replace(after, apart={**everybody, **own})
+        elif self.sync == "round":
+            after = replace(after, client=averaged(standing.client, homes(closings), self.statistics))
+        else:
+            # Who had fewer batches stopped on the way: those who came furthest have the segment.
+            furthest = next((wave for wave in reversed(waves) if any(closing.returns for closing in wave)), [])
+            client = averaged(standing.client, homes(furthest), self.statistics)
             memory = next((closing.memory for closing in furthest if closing.returns), standing.common_memory)
-            after = replace(after, memories={}, common_memory=memory if plan.optimizer.state == "keep" else {})
+            kept = memory if plan.optimizer.state == "keep" else {}
+            after = replace(after, client=client, memories={}, common_memory=kept)
         return counted(standing, after, closings, tuple(service.server.losses)), closings
 
 

@@ -5,7 +5,7 @@ from fedsplit.federation.cohort import Cohort, Task, Update
 from fedsplit.federation.messages import Closing, Failed, Opening
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.trained import Standing
-from fedsplit.protocols.base import Protocol, averaged, counted
+from fedsplit.protocols.base import Protocol, averaged, counted, homes
 from fedsplit.split import Segments
 
 
@@ -35,12 +35,12 @@ class SplitFedV1(Protocol):
         # In the order of the clients, whoever came first.
         trained = [updates[closing.client] for closing in closings if closing.client in updates]
         returned = [update for update in trained if update.closing.returns]
-        examples = [update.closing.examples for update in returned]
+        copies = [(update.server_state, update.closing.examples) for update in returned]
         kept = {update.closing.client: (update.closing.memory, update.server_memory) for update in returned}
         after = Standing(
             standing.round,
-            averaged(standing.client, [update.closing.state for update in returned], examples, self.statistics),
-            averaged(standing.server, [update.server_state for update in returned], examples, self.statistics),
+            averaged(standing.client, homes(closings), self.statistics),
+            averaged(standing.server, copies, self.statistics),
             {**standing.memories, **kept} if plan.optimizer.state == "keep" else {},
         )
         losses = tuple(loss for update in trained for loss in update.losses)

@@ -1,6 +1,8 @@
 """SplitFed, second version (Thapa, Chamikara, Camtepe, Sun, AAAI 2022): one server segment, trained by one client at a
 time."""
 
+from dataclasses import replace
+
 import torch
 
 from fedsplit.federation.average import Statistics
@@ -9,7 +11,7 @@ from fedsplit.federation.messages import Closing, Crossing, Failed
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.service import Service
 from fedsplit.federation.trained import Standing
-from fedsplit.protocols.base import Protocol, counted, side_by_side
+from fedsplit.protocols.base import Protocol, averaged, counted, homes, served
 from fedsplit.split import Segments
 
 
@@ -44,5 +46,6 @@ class SplitFedV2(Protocol):
                     closed[client] = said
             clients = [client for client in clients if client not in closed]
         closings = tuple(closed[opening.client] for opening in openings)
-        after = side_by_side(plan, standing, closings, service.server, self.statistics)
+        client = averaged(standing.client, homes(closings), self.statistics)
+        after = replace(served(plan, standing, closings, service.server), client=client)
         return counted(standing, after, closings, tuple(service.server.losses)), closings

@@ -66,6 +66,6 @@ def test_accuracy_is_that_of_the_model_as_defended_at_inference(active: Any, spo
     plan = plan_of(defense=GaussianNoise(std=0.1, active=active), optimizer=Adam(learning_rate=0.01))
     trained = train(tmp_path, plan, federation((40, 40)), SplitFedV1(rounds=6, batch_size=10))
     spoiling = plan.model_copy(update={"defense": GaussianNoise(std=1000.0, active=active)})
-    found = evaluate(spoiling, trained.standing.client, trained.standing.server, images(90, seed=99)).accuracy
+    found = evaluate(spoiling, trained.standing.deployed, trained.standing.server, images(90, seed=99)).accuracy
     assert (found < 0.6) == spoiled
     assert (found > 0.8) != spoiled

@@ -34,6 +34,7 @@ STEPWISE: list[Protocol] = [
     SplitFedV2(rounds=2, batch_size=8, local_epochs=2, participation=0.7, stragglers=0.3),
     Parallel(rounds=2, batch_size=8),
     Parallel(rounds=2, batch_size=8, sync="round"),
+    Parallel(rounds=2, batch_size=8, sync="never", participation=0.7),
 ]
 
 

@@ -142,8 +142,8 @@ def train_whole(
 
 
 def joined(standing: Standing) -> dict[str, Tensor]:
-    """Both segments' states under the names they have in the whole model."""
-    return {**standing.client, **standing.server}
+    """Both segments' states under the names they have in the whole model; the first client's where each has its own."""
+    return {**standing.deployed[0], **standing.server}
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-10) -> None:

@@ -17,6 +17,7 @@ from fedsplit.federation.optimizer import Adam, StochasticGradientDescent
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.trained import Standing
 from fedsplit.models.lenet import LeNet
+from fedsplit.protocols.parallel import Parallel
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
 from tests.federation.builders import bits, federation, plan_of, train
 
@@ -80,6 +81,15 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert bits(found[0]) == bits(trained.standing)
     assert bits(found[1]) == bits(trained.ledger)
     assert set(found[0].memories) == {0, 1, 2}
+
+
+def test_segments_that_clients_keep_to_themselves_are_loaded_as_they_were_saved(tmp_path: Path) -> None:
+    protocol = Parallel(rounds=3, batch_size=6, sync="never")
+    trained = train(tmp_path, plan_of(**KEPT), federation(), protocol, RECORDING)
+    found = Checkpoint(tmp_path, "this federation").load()
+    assert found is not None and set(found[0].apart) == set(found[1].pages[0].apart) == {0, 1, 2}
+    assert bits(found[0]) == bits(trained.standing)
+    assert bits(found[1]) == bits(trained.ledger)
 
 
 def test_a_page_without_labels_is_loaded_as_it_was_saved(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import Generator
 
 from fedsplit.defenses.gaussian_noise import GaussianNoise
 from fedsplit.defenses.low_rank import LowRank
@@ -13,7 +14,7 @@ from tests.federation.builders import images, plan_of
 
 def evaluated(plan: Plan, test: Images) -> Evaluation:
     segments = plan.segments()
-    return evaluate(plan, state_of(segments.client), state_of(segments.server), test)
+    return evaluate(plan, [state_of(segments.client)], state_of(segments.server), test)
 
 
 def found(plan: Plan, test: Images) -> float:
@@ -36,6 +37,22 @@ def test_more_images_than_fit_at_once_are_all_counted() -> None:
     told.labels[0] = (told.labels[0] + 1) % 3
     told.labels[-1] = (told.labels[-1] + 1) % 3
     assert found(plan, told) == 1098 / 1100
+
+
+def test_clients_with_segments_of_their_own_each_answer_all_images() -> None:
+    plan, test = plan_of(), images(700, seed=0)
+    rng = Generator().manual_seed(1)
+    server, *homes = (
+        {name: torch.randn(value.shape, generator=rng) for name, value in state_of(segment).items()}
+        for segment in (plan.segments().server, *(plan.segments().home for _ in range(3)))
+    )
+    each = [evaluate(plan, [home], server, test) for home in homes]
+    together = evaluate(plan, homes, server, test)
+    assert len({one.accuracy for one in each}) == 3
+    assert together.accuracy == pytest.approx(sum(one.accuracy for one in each) / 3)
+    for name, activity in together.activity.items():
+        assert activity.share == pytest.approx(sum(one.activity[name].share for one in each) / 3)
+        assert activity.per_pixel == pytest.approx(sum(one.activity[name].per_pixel for one in each) / 3)
 
 
 def test_noise_of_the_defense_is_part_of_it_and_always_the_same() -> None:
@@ -74,6 +91,6 @@ def test_it_leaves_no_gradient_and_no_state_behind() -> None:
     client, server = state_of(segments.client), state_of(segments.server)
     before = {name: value.clone() for name, value in {**client, **server}.items()}
     state = torch.random.get_rng_state()
-    evaluate(plan, client, server, images(20, seed=0))
+    evaluate(plan, [client], server, images(20, seed=0))
     assert all(torch.equal(value, before[name]) for name, value in {**client, **server}.items())
     assert torch.equal(torch.random.get_rng_state(), state)

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from fedsplit.defenses.base import Defense
 from fedsplit.defenses.gaussian_noise import GaussianNoise
 from fedsplit.errors import EngineError
-from fedsplit.federation.exposure import Exposure, Observation, expose
+from fedsplit.federation.exposure import Exposure, Observation, expose, victims
 from fedsplit.federation.ledger import Recording
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import FederationData
@@ -20,6 +20,7 @@ from fedsplit.federation.trained import Trained
 from fedsplit.models.base import Model
 from fedsplit.models.lenet import LeNet
 from fedsplit.models.linear import Linear
+from fedsplit.protocols.parallel import Parallel
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
 from fedsplit.records.images import Holding
 from fedsplit.records.leak import Asset, LeakKind, closure
@@ -88,6 +89,32 @@ def test_an_inference_leak_is_what_the_deployed_segment_makes_of_each_target(tmp
         assert exposure.leak.cut_gradients is None
         assert exposure.leak.labels is None
     assert data.visitors[2].rows.numel() == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clients_with_segments_of_their_own_are_attacked_apart(kind: LeakKind, tmp_path: Path) -> None:
+    plan, data = plan_of(), scattered()
+    protocol = Parallel(rounds=2, batch_size=6, sync="never")
+    trained = train(tmp_path, plan, data, protocol, RECORDING)
+    assert victims(trained, data, kind, 2) == (0, 1), "the last client has no target"
+    exposures = [expose(plan, trained, data, auxiliary(), Observation(kind, 2, True, client)) for client in (0, 1)]
+    assert sorted(row for exposure in exposures for row in exposure.rows.tolist()) == targets(data)
+    for client, exposure in enumerate(exposures):
+        assert exposure.rows.tolist() == sorted(data.visitors[client].rows.tolist())
+        page, leak = trained.ledger.page(2), exposure.leak
+        state = page.after(client) if kind == "inference" else page.before(client)
+        own = plan.prepare(plan.segments().client, state, training=False)
+        assert leak.auxiliary_pairs is not None and leak.client_weights is not None
+        torch.testing.assert_close(leak.auxiliary_pairs.smashed, own(auxiliary().images).detach())
+        if kind == "inference":
+            torch.testing.assert_close(smashed_of(exposure), own(POOL.pixels[exposure.rows]).detach())
+        assert len(leak.client_weights.returned) == (kind == "training")
+    assert not torch.equal(*(one.leak.auxiliary_pairs.smashed for one in exposures if one.leak.auxiliary_pairs))
+
+
+def test_a_shared_segment_is_attacked_once(tmp_path: Path) -> None:
+    _, trained, data = trained_with(tmp_path)
+    assert victims(trained, data, "inference", 2) == victims(trained, data, "training", 2) == (None,)
 
 
 def test_a_training_leak_is_what_crossed_in_this_round(tmp_path: Path) -> None:

@@ -49,7 +49,9 @@ def test_an_exchange_has_no_room_for_an_image() -> None:
     assert {field.name for field in fields(Exchange)} == {
         "round", "client", "step", "rows", "smashed", "gradient", "labels", "head_gradient",
     }  # fmt: skip
-    assert {field.name for field in fields(Page)} == {"round", "broadcast", "client", "server", "returned", "exchanges"}
+    assert {field.name for field in fields(Page)} == {
+        "round", "broadcast", "client", "server", "returned", "exchanges", "apart",
+    }  # fmt: skip
 
 
 def test_an_exchange_is_what_crossed_the_cut(tmp_path: Path) -> None:

@@ -33,7 +33,11 @@ MODELS: dict[str, dict[str, Any]] = {
     "normalised": {"model": LeNet(channels=2, batch_norm=True), "cut": "norm1"},
 }
 ROUNDS: dict[str, int] = {"rounds": 2, "local_epochs": 2, "batch_size": 6}
-STEP_GRAIN = [Sequential(**ROUNDS), SplitFedV2(**ROUNDS), Parallel(**ROUNDS), Parallel(**ROUNDS, sync="round")]
+STEP_GRAIN = [
+    Sequential(**ROUNDS),
+    SplitFedV2(**ROUNDS),
+    *(Parallel(**ROUNDS, sync=sync) for sync in ("step", "round", "never")),
+]
 ALL = [SplitFedV1(**ROUNDS), *STEP_GRAIN]
 
 
@@ -78,7 +82,7 @@ def test_a_head_at_the_client_changes_no_gradient(protocol: Protocol, head: str,
         head = "dense2"
     plain = train(tmp_path / "plain", plan, federation((17,)), protocol).standing
     shaped = train(tmp_path / "shaped", plan.model_copy(update={"head": head}), federation((17,)), protocol).standing
-    stays_home = [name for name in shaped.client if name.startswith(head)]
+    stays_home = [name for name in shaped.deployed[0] if name.startswith(head)]
     assert stays_home
     assert set(stays_home).isdisjoint(shaped.server)
     assert_same(dict(sorted(joined(shaped).items())), dict(sorted(joined(plain).items())))
@@ -162,13 +166,14 @@ def test_the_second_splitfed_equals_its_loop_written_out(tmp_path: Path) -> None
     assert_same(joined(train(tmp_path, plan, data, protocol).standing), whole.state_dict())
 
 
-def test_parallel_rounds_equal_their_loop_written_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sync", ["round", "never"])
+def test_parallel_rounds_equal_their_loop_written_out(sync: str, tmp_path: Path) -> None:
     plan = plan_of(optimizer=OPTIMIZERS["forgetful"], precision="float64")
-    protocol, data = Parallel(**ROUNDS, sync="round"), federation((12, 6))
+    protocol, data = Parallel(**ROUNDS, sync=sync), federation((12, 6))
     whole = whole_model(plan)
     front, back = nn.Sequential(whole.get_submodule("rows")), nn.Sequential(*list(whole.children())[1:])
+    fronts = [copy.deepcopy(front) for _ in range(2)]
     for number in (1, 2):
-        fronts = [copy.deepcopy(front) for _ in range(2)]
         own = [optimizer_of(plan, mine) for mine in fronts]
         server = optimizer_of(plan, back)
         waiting = [epochs(plan, protocol, rows, number, client) for client, rows in enumerate(data.holdings)]
@@ -187,8 +192,30 @@ def test_parallel_rounds_equal_their_loop_written_out(tmp_path: Path) -> None:
                     assert parameter.grad is not None
                     parameter.grad *= total / len(values)
                 own[client].step()
-        front.load_state_dict(mean([mine.state_dict() for mine in fronts], [12, 6]))
-    assert_same(joined(train(tmp_path, plan, data, protocol).standing), whole.state_dict())
+        if sync == "round":
+            average = mean([mine.state_dict() for mine in fronts], [12, 6])
+            for mine in fronts:
+                mine.load_state_dict(average)
+    standing = train(tmp_path, plan, data, protocol).standing
+    kept = fronts if sync == "never" else fronts[:1]
+    for found, mine in zip(standing.deployed, kept, strict=True):
+        assert_same({f"rows.{name.partition('.')[2]}": v for name, v in mine.state_dict().items()}, dict(found))
+    assert_same(dict(standing.server), {n: v for n, v in whole.state_dict().items() if n in standing.server})
+
+
+def test_segments_that_are_never_shared_are_withheld_and_outlive_a_round_without_their_client(tmp_path: Path) -> None:
+    assert Parallel(sync="never").withheld == {Asset.CLIENT_WEIGHTS}
+    protocol = Parallel(rounds=3, batch_size=6, sync="never", participation=0.3)
+    recording = Recording(training=(1, 2, 3))
+    trained = train(tmp_path, plan_of(), federation((12, 6, 9)), protocol, recording)
+    for page in trained.ledger.pages:
+        (taking_part,) = (client for client, _ in page.returned)
+        for client, (before, after) in page.apart.items():
+            assert (bits(dict(before)) == bits(dict(after))) == (client != taking_part)
+    first, second, third = (page.apart for page in trained.ledger.pages)
+    for earlier, later in ((first, second), (second, third)):
+        assert all(bits(dict(earlier[client][1])) == bits(dict(later[client][0])) for client in range(3))
+    assert [bits(dict(state)) for state in trained.standing.deployed] == [bits(dict(third[c][1])) for c in range(3)]
 
 
 @pytest.mark.parametrize("protocol", ALL, ids=told)
@@ -209,7 +236,8 @@ def test_who_drops_out_leaves_what_it_sent_and_takes_the_rest_along(protocol: Pr
     data = federation((14, 9))
     trained = train(tmp_path, plan_of(), data, unlucky, Recording(training=(1,)))
     start = plan_of().segments()
-    assert bits(dict(trained.standing.client)) == bits(dict(start.client.state_dict()))
+    for client in trained.standing.deployed:
+        assert bits(dict(client)) == bits(dict(start.client.state_dict()))
     assert trained.ledger.pages[0].returned == ()
     assert trained.standing.bytes[0] > 0
     moved = bits(dict(trained.standing.server)) != bits(dict(start.server.state_dict()))
