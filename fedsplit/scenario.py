@@ -174,10 +174,15 @@ class Cell:
     @property
     def folder(self) -> str:
         """A folder name; rows that are spelt alike but for punctuation are kept apart by a mark."""
-        plain = re.sub(r"[^A-Za-z0-9.=-]+", "_", self.row)[:_LONGEST_FOLDER]
-        told = plain.replace("_", " ") == self.row
+        name = plain(self.row)
+        told = name.replace("_", " ") == self.row
         mark = "" if told else f"-{hashlib.sha256(self.row.encode()).hexdigest()[:8]}"
-        return f"{plain}{mark}-seed-{self.seed}"
+        return f"{name}{mark}-seed-{self.seed}"
+
+
+def plain(name: str) -> str:
+    """A name as a part of a path; different ones may become the same."""
+    return re.sub(r"[^A-Za-z0-9.=-]+", "_", name)[:_LONGEST_FOLDER]
 
 
 Named = TypeVar("Named", Threat, Attack)

@@ -1,30 +1,17 @@
-"""The experiment: every unfinished cell of a scenario, run here or where the engine has room, joined in one folder."""
+"""The experiment: every unfinished cell of a scenario, piece by piece, here or where the engine has room for it."""
 
-import hashlib
 import json
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from fedsplit import document
-from fedsplit.component import Settings, Trust
-from fedsplit.errors import DataError, EngineError
-from fedsplit.federation.checkpoint import Checkpoint
-from fedsplit.federation.errand import Errand, Files
-from fedsplit.numerics.fingerprint import fingerprint_of
-from fedsplit.parties import gather
-from fedsplit.reading import parse
-from fedsplit.records.images import Images
+from fedsplit.errors import EngineError
+from fedsplit.federation.errand import Errand, Files, Handed
+from fedsplit.laboratory import Assignment, Laboratory
 from fedsplit.records.outcome import DataNote, Outcome, Outcomes
-from fedsplit.report.folder import RunFolder, cell_files
-from fedsplit.scenario import UNDEFENDED, Cell, Scenario
-from fedsplit.seeding import Seeds
-from fedsplit.trial import Passed, run_cell
+from fedsplit.report.folder import CellFolder, RunFolder
+from fedsplit.scenario import UNDEFENDED, Cell, Scenario, plain
 
 
 def simulate(scenario: Scenario, root: Path, say: Callable[[str], None], card: str = "") -> Outcomes:
@@ -36,117 +23,69 @@ def simulate(scenario: Scenario, root: Path, say: Callable[[str], None], card: s
     with writing(root):
         run.begin(document.dump(scenario.dump()), card, [cell.folder for cell in scenario.cells])
     scenario.engine.begin()
-    images = scenario.dataset.load()
-    note = _note(scenario, images)
-    say(_told(note))
-    lab = Laboratory(scenario, images, note)
-    # The undefended cells first: the others are judged by their outcomes, too.
-    for undefended in (True, False):
-        due = [cell for cell in scenario.cells if (cell.row == UNDEFENDED) == undefended]
-        _run(lab, run, due, say)
+    lab = Laboratory(scenario, scenario.dataset.load())
+    say(_told(lab.note))
+    due = {cell.folder: cell for cell in scenario.cells if _is_due(lab, run.cell(cell.folder), cell, say)}
+    parts = [f"{index}-{plain(duel.attack_name)}" for index, duel in enumerate(scenario.duels)]
+    # The undefended row comes first: the others are judged by its outcomes, too.
+    work = {one.name: one for cell in due.values() for one in _assignments(lab, run, cell, parts)}
+
+    def here(errand: Errand, handed: Handed) -> Files:
+        assignment = work[errand.name]
+        if assignment.duel is None:
+            say(f"{due[assignment.cell].row}, seed {due[assignment.cell].seed}")
+        return lab.do(assignment, handed)
+
+    for name, files in scenario.engine.spread([assignment.errand for assignment in work.values()], here, say):
+        folder = run.cell(work[name].cell)
+        with writing(folder.path):
+            folder.part(work[name].part).keep(files)
+            _finish(folder, parts)
     return run.join()
 
 
-def _run(lab: "Laboratory", run: RunFolder, cells: Sequence[Cell], say: Callable[[str], None]) -> None:
-    """These cells, side by side where the engine can."""
-    due: dict[str, Cell] = {}
-    for cell in cells:
-        folder, essence = run.cell(cell.folder), lab.essence(cell)
-        if folder.holds(essence):
-            say(f"{cell.row}, seed {cell.seed}: finished before")
-        else:
-            with writing(folder.path):
-                folder.begin(essence)
-            due[cell.folder] = cell
-    passed = _passed(lab.scenario, run)
+def _is_due(lab: Laboratory, folder: CellFolder, cell: Cell, say: Callable[[str], None]) -> bool:
+    essence = lab.essence(cell)
+    if folder.holds(essence):
+        say(f"{cell.row}, seed {cell.seed}: finished before")
+        return False
+    with writing(folder.path):
+        folder.begin(essence)
+    return True
 
-    def here(errand: Errand) -> Files:
-        cell = due[errand.name]
-        say(f"{cell.row}, seed {cell.seed}")
-        return lab.run(cell, run.cell(cell.folder).path, passed)
 
-    errands = [Assignment.of(lab, cell, run.cell(cell.folder).path, passed).errand for cell in due.values()]
-    for name, files in lab.scenario.engine.spread(errands, here, say):
-        folder = run.cell(name)
+def _assignments(lab: Laboratory, run: RunFolder, cell: Cell, parts: Sequence[str]) -> Iterator[Assignment]:
+    """What is left to do of a cell: its training, then every attack on it whose part is not finished."""
+    folder = run.cell(cell.folder)
+    left = [(place, part) for place, part in enumerate(parts) if not folder.part(part).finished]
+    if not left:
         with writing(folder.path):
-            folder.keep(files)
+            _finish(folder, parts)
+        return
+    training = Assignment(
+        scenario=json.dumps(lab.scenario.dump()), cell=cell.folder, folder=folder.path.absolute(), source=lab.source
+    )
+    yield training
+    judge = next(one for one in lab.scenario.cells if one.row == UNDEFENDED and one.seed == cell.seed)
+    for place, part in left:
+        attack = training.model_copy(update={"duel": place, "part": part})
+        judged = None if cell == judge else _outcome(run.cell(judge.folder), place, part)
+        if cell != judge and judged is None:
+            attack = attack.model_copy(update={"judged_by": attack.model_copy(update={"cell": judge.folder}).name})
+        yield attack if judged is None else attack.model_copy(update={"passed": judged.valid})
 
 
-def _passed(scenario: Scenario, run: RunFolder) -> Passed:
-    """Which attacks are valid on the undefended cells that are finished."""
-    folders = (run.cell(cell.folder) for cell in scenario.cells if cell.row == UNDEFENDED)
-    finished = (folder.outcomes().outcomes for folder in folders if folder.finished)
-    return {_key(outcome): outcome.valid for outcomes in finished for outcome in outcomes}
+def _outcome(folder: CellFolder, place: int, part: str) -> Outcome | None:
+    """Of one attack on a cell, where it is known already."""
+    if folder.finished:
+        return folder.outcomes().outcomes[place]
+    return folder.part(part).outcomes().outcomes[0] if folder.part(part).finished else None
 
 
-class Laboratory:
-    """Where cells of one scenario are run: the images, and the parties of each seed, drawn once."""
-
-    def __init__(self, scenario: Scenario, images: Images, note: DataNote) -> None:
-        self.scenario = scenario
-        self.source = fingerprint_of((images.pixels, images.labels, images.groups))
-        self._note = note
-        self._parties = lru_cache(maxsize=None)(lambda seed: gather(scenario, images, Seeds(seed)))
-
-    def run(self, cell: Cell, folder: Path, passed: Passed) -> Files:
-        """What a cell's folder keeps of it, in the order in which it has to be written."""
-        checkpoint = Checkpoint(folder, _training(self.scenario, cell, self.source))
-        outcomes, exhibits = run_cell(self.scenario, cell, self._parties(cell.seed), checkpoint, passed)
-        everything = Outcomes(scenario=self.scenario.name, data=self._note, outcomes=outcomes, versions=_versions())
-        return cell_files(everything, exhibits)
-
-    def essence(self, cell: Cell) -> str:
-        """All that a cell's numbers depend on, as YAML; how it is executed is left out, since it does not matter."""
-        dumped = {key: value for key, value in self.scenario.only(cell).dump().items() if key != "engine"}
-        # The scenario does not tell whether a stand-in stepped in, or whether the files have changed.
-        return f"# images {self.source}\n{document.dump(dumped)}"
-
-
-class Assignment(Settings):
-    """A cell as any process can run it that finds the same images."""
-
-    scenario: str
-    """As JSON."""
-    cell: str
-    folder: Path
-    source: str
-    """A fingerprint of the images."""
-    passed: tuple[tuple[tuple[int, str, str, str, int], bool], ...]
-
-    @classmethod
-    def of(cls, lab: Laboratory, cell: Cell, folder: Path, passed: Passed) -> "Assignment":
-        """One cell of this laboratory."""
-        return cls(
-            scenario=json.dumps(lab.scenario.dump()),
-            cell=cell.folder,
-            folder=folder.absolute(),
-            source=lab.source,
-            passed=tuple(passed.items()),
-        )
-
-    @property
-    def errand(self) -> Errand:
-        """For the engine."""
-        return Errand(name=self.cell, function=f"{__name__}:run_elsewhere", settings=self.model_dump_json())
-
-
-def run_elsewhere(settings: str) -> Files:
-    """Runs an assignment in this process alone. Raises DataError where the images here are other ones."""
-    assignment = Assignment.model_validate_json(settings)
-    lab = _laboratory(assignment.scenario)
-    if lab.source != assignment.source:
-        remedy = "put the same files on every machine of the cluster"
-        raise DataError("the images are other ones on this machine", at="dataset", remedy=remedy)
-    cell = next(cell for cell in lab.scenario.cells if cell.folder == assignment.cell)
-    return lab.run(cell, assignment.folder, dict(assignment.passed))
-
-
-@lru_cache(maxsize=1)
-def _laboratory(scenario: str) -> Laboratory:
-    # One process is one worker: here, too, numbers do not depend on the engine.
-    parsed = parse({**json.loads(scenario), "engine": {"kind": "inline"}}, Trust())
-    images = parsed.dataset.load()
-    return Laboratory(parsed, images, _note(parsed, images))
+def _finish(folder: CellFolder, parts: Sequence[str]) -> None:
+    """Joins the parts of a cell as soon as all are there."""
+    if all(folder.part(part).finished for part in parts):
+        folder.join(parts)
 
 
 @contextmanager
@@ -160,35 +99,6 @@ def writing(folder: Path) -> Iterator[None]:
         raise EngineError(f"cannot be written ({error.strerror})", at=at, remedy=remedy) from error
 
 
-def _key(outcome: Outcome) -> tuple[int, str, str, str, int]:
-    return outcome.seed, outcome.threat, outcome.attack, outcome.leak, outcome.round
-
-
-def _training(scenario: Scenario, cell: Cell, source: str) -> str:
-    """A fingerprint of all that the training depends on, so that another attack or metric finds it done."""
-    judged_by = {"name", "engine", "threats", "attacks", "metrics", "headline"}
-    dumped = {key: value for key, value in scenario.only(cell).dump().items() if key not in judged_by}
-    text = document.dump({**dumped, "recording": scenario.recording.model_dump(mode="json"), "images": source})
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _note(scenario: Scenario, images: Images) -> DataNote:
-    sizes = torch.bincount(torch.unique(images.groups, return_inverse=True)[1])
-    return DataNote(
-        kind=scenario.dataset.kind,
-        stand_in=bool(images.notice),
-        notice=images.notice,
-        images=len(images),
-        duplicates=images.duplicates,
-        grouped=int(sizes[sizes > 1].sum()),
-        classes=images.class_names,
-    )
-
-
 def _told(note: DataNote) -> str:
     counts = f"{note.images:,} images, {note.duplicates} exact copies dropped, {note.grouped} in groups"
     return f"{counts}; {note.notice}" if note.notice else counts
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in ("fedsplit", "torch", "numpy")}}

@@ -1,15 +1,13 @@
-"""One cell: a victim is trained, then every attack tries what its threat lets it see, is judged, and scored."""
+"""One cell: a victim is trained; each attack then tries what its threat lets it see, is judged, and scored."""
 
-from collections.abc import Callable, Mapping
 from copy import deepcopy
-from functools import lru_cache, partial
 
 import torch
 
 from fedsplit.controls import Bench, Judged, judge
 from fedsplit.errors import EngineError, blaming
 from fedsplit.federation.checkpoint import Checkpoint
-from fedsplit.federation.exposure import Exposure, Observation, expose, victims
+from fedsplit.federation.exposure import Exposure, Observation, victims
 from fedsplit.federation.plan import Plan, state_of
 from fedsplit.federation.trained import Standing, Trained
 from fedsplit.metrics.mse import Mse
@@ -22,48 +20,36 @@ from fedsplit.records.outcome import BytesPerStep, Outcome, Utility
 from fedsplit.records.truth import Truth
 from fedsplit.scenario import UNDEFENDED, Cell, Duel, Scenario
 from fedsplit.scoring import MEAN_IMAGE, Scoreboard, anchors
+from fedsplit.victim import Victim
 
 _ERROR = Mse()
-_OBSERVED = 4
-"""Exposures that are kept for the next attack: defended and not, of both kinds of leak."""
-
-Passed = Mapping[tuple[int, str, str, str, int], bool]
-"""(seed, threat, attack, leak, round) -> whether this attack is valid on the undefended row."""
 
 
-def run_cell(
-    scenario: Scenario, cell: Cell, parties: Parties, checkpoint: Checkpoint, passed: Passed
-) -> tuple[tuple[Outcome, ...], tuple[Exhibit, ...]]:
-    """One victim training, then every attack on it, each judged and scored."""
+def train(scenario: Scenario, cell: Cell, parties: Parties, checkpoint: Checkpoint) -> Victim:
+    """The whole training of one cell, from the checkpoint on."""
     shape = parties.images.pixels.shape
     plan = scenario.plan(cell, (shape[1], shape[2], shape[3]), len(parties.images.class_names))
     with plan.threaded():
         with blaming(f"defense {cell.row}"):
             plan, start = _warm_started(plan, parties.data.public)
         trained = scenario.engine.train(scenario.protocol, plan, start, parties.data, scenario.recording, checkpoint)
-
-        kept = _OBSERVED * len(trained.standing.deployed)
-        observe = lru_cache(kept)(partial(expose, plan, trained, parties.data, parties.auxiliary))
-        results = [_fight(scenario, cell, duel, plan, trained, parties, passed, observe) for duel in scenario.duels]
-    return tuple(outcome for outcome, _ in results), tuple(exhibit for _, exhibit in results)
+    return Victim(plan, trained, parties)
 
 
-def _fight(
-    scenario: Scenario,
-    cell: Cell,
-    duel: Duel,
-    plan: Plan,
-    trained: Trained,
-    parties: Parties,
-    passed: Passed,
-    observe: Callable[[Observation], Exposure],
-) -> tuple[Outcome, Exhibit]:
+def fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed: bool) -> tuple[Outcome, Exhibit]:
+    """One attack on the victim of a cell. passed: whether it is valid on the undefended row."""
+    with victim.plan.threaded():
+        return _fight(scenario, cell, duel, victim, passed=passed)
+
+
+def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed: bool) -> tuple[Outcome, Exhibit]:
+    plan, trained, parties = victim.plan, victim.trained, victim.parties
     seeds = plan.seeds.child(duel.attack_name, duel.attack.leak, duel.round)
     with blaming(f"defense {cell.row}"):
         clients = victims(trained, parties.data, duel.attack.leak, duel.round)
         defended, bare = (
             # A copy, for what an attack writes into its leak is nobody else's business.
-            [deepcopy(observe(Observation(duel.attack.leak, duel.round, known, client))) for client in clients]
+            [deepcopy(victim.observe(Observation(duel.attack.leak, duel.round, known, client))) for client in clients]
             for known in (True, False)
         )
     exposed = bare if duel.threat.knows_defense == "no" else defended
@@ -74,7 +60,6 @@ def _fight(
     trivial = anchors(truth, parties.auxiliary)
     anchored = {name: board.means(guess) for name, guess in trivial.items()}
     headline = next(metric for metric in scenario.metrics if metric.name == scenario.headline)
-    key = (cell.seed, duel.threat_name, duel.attack_name, duel.attack.leak, duel.round)
     anchor = anchored[MEAN_IMAGE][headline.name]
     if anchor is None:
         raise EngineError("gives the mean image no finite score", at=f"metric {headline.name}", remedy="mend it")
@@ -86,7 +71,7 @@ def _fight(
         error=lambda guess: board.score(_ERROR, guess),
         error_anchor=error_anchor,
         undefended=cell.row == UNDEFENDED,
-        passed=passed.get(key, True),
+        passed=passed,
         defense=cell.defense,
         defended=_queries(defended[0]),
         bare=_queries(bare[0]),

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Generator, Tensor, nn
 from typer.testing import CliRunner
 
-from fedsplit import simulate as experiment
+from fedsplit import laboratory
 from fedsplit.attacks.base import Attack
 from fedsplit.cli import app
 from fedsplit.defenses.base import Defense, Deployed
@@ -27,7 +27,7 @@ from fedsplit.records.outcome import Outcome, Outcomes
 from fedsplit.records.reconstruction import Reconstruction
 from fedsplit.records.step import ClientStep
 from fedsplit.records.truth import Truth
-from fedsplit.report.folder import RunFolder
+from fedsplit.report.folder import CellFolder, RunFolder, read_outcomes
 from fedsplit.report.page import write_report
 from fedsplit.seeding import Seeds
 from fedsplit.simulate import simulate
@@ -247,8 +247,8 @@ def test_finished_cells_are_not_run_again_and_a_change_runs_what_it_changes(tmp_
     assert said == ["none, seed 0: finished before", "a, seed 0: finished before", "b, seed 0"]
     assert numbers(changed)[:2] == numbers(first)[:2] and numbers(changed)[2] != numbers(first)[2]
     more, said = run(tmp_path, *counting, "seeds=[0, 1]")
-    assert said[:2] == ["none, seed 0: finished before", "none, seed 1"]
-    assert said[2:4] == ["a, seed 0: finished before", "b, seed 0"]
+    assert said[:2] == ["none, seed 0: finished before", "a, seed 0: finished before"]
+    assert said[2:] == ["b, seed 0", "none, seed 1", "a, seed 1", "b, seed 1"]
     assert {outcome.seed for outcome in more.outcomes} == {0, 1}
 
 
@@ -339,9 +339,33 @@ def test_an_attack_that_fails_keeps_the_training(tmp_path: Path) -> None:
     line = failure(tmp_path, attacks)
     assert line.startswith(f"attack {HERE}:Failing on none: failed (KeyError: ")
     before = standing(tmp_path, "none-seed-0")
+    part = tmp_path / "none-seed-0" / "attacks" / "0-linear_inverse" / "outcomes.json"
+    told = read_outcomes(part).outcomes[0]
     Failing.act = lambda leak: leak.auxiliary.images.mean(dim=0).expand(16, *leak.image_shape)
     outcomes, _ = run(tmp_path, attacks)
     assert len(outcomes.outcomes) == 4 and standing(tmp_path, "none-seed-0") == before
+    assert outcomes.outcomes[0] == told, "what the first attack found was not computed again"
+    assert not part.parent.parent.exists()
+
+
+def test_parts_of_another_scenario_are_not_taken(tmp_path: Path) -> None:
+    attacks = f"attacks=[{{kind: linear_inverse}}, {{kind: '{HERE}:Failing'}}]"
+    Failing.act = lambda leak: torch.ones(())[5]
+    failure(tmp_path, attacks)
+    Failing.act = lambda leak: leak.auxiliary.images.mean(dim=0).expand(16, *leak.image_shape)
+    outcomes, _ = run(tmp_path, attacks, "metrics=[{kind: psnr}, {kind: mse}]")
+    assert all(set(outcome.scores) == {"psnr", "mse"} for outcome in outcomes.outcomes)
+
+
+def test_a_cell_whose_parts_are_all_there_is_joined_without_work(tmp_path: Path) -> None:
+    attacks = "attacks=[{kind: linear_inverse}, {kind: nearest_neighbour}]"
+    expected, _ = run(tmp_path / "expected", attacks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CellFolder, "join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "found", attacks)
+    found, said = run(tmp_path / "found", attacks)
+    assert said == ["noise, seed 0"] and numbers(found) == numbers(expected)
 
 
 # What fails, and how it is told.
@@ -403,7 +427,7 @@ def test_a_leak_shares_no_memory_with_any_party(tmp_path: Path) -> None:
         return known[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "gather", remembered)
+        patch.setattr(laboratory, "gather", remembered)
         run(tmp_path, *settings)
     (parties,) = known
     holdings = (*parties.data.holdings, *parties.data.visitors)

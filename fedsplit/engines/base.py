@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from fedsplit.component import Component, Family
 from fedsplit.federation.checkpoint import Checkpoint
-from fedsplit.federation.errand import Errand, Files
+from fedsplit.federation.errand import Doer, Errand, Files, one_by_one
 from fedsplit.federation.ledger import Recording
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import FederationData
@@ -36,15 +36,14 @@ class Engine(Component):
     ) -> Trained:
         """The whole training, from the checkpoint on. Raises EngineError where a client fails."""
 
-    def spread(
-        self, errands: Sequence[Errand], here: Callable[[Errand], Files], say: Callable[[str], None]
-    ) -> Iterator[tuple[str, Files]]:
-        """Does every errand once, side by side where the engine has processes for it; (name, what it gave) as they end.
+    def spread(self, errands: Sequence[Errand], here: Doer, say: Callable[[str], None]) -> Iterator[tuple[str, Files]]:
+        """Does every errand once, side by side where the engine has processes for it, each after those that it comes
+        after, which stand before it; (name, what it gave) of those that are kept, as they end.
 
         here: does one in this process, which spares it loading what is loaded. say: is told when others begin.
         """
         del say
-        return ((errand.name, here(errand)) for errand in errands)
+        return one_by_one(errands, here)
 
 
 ENGINES: Family[Engine] = Family("engines", Engine)

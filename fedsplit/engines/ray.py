@@ -3,12 +3,13 @@ meets the same process, and an exchange costs about a millisecond."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from pydantic import NonNegativeFloat, PositiveInt
 
 from fedsplit.engines.base import Engine
 from fedsplit.federation.checkpoint import Checkpoint
-from fedsplit.federation.errand import Errand, Files
+from fedsplit.federation.errand import Doer, Errand, Files, one_by_one
 from fedsplit.federation.ledger import Recording
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import FederationData
@@ -54,17 +55,23 @@ class Ray(Engine):
         require_flower(self.kind)
         return train(self._simulation, protocol, plan, start, data, recording, checkpoint)
 
-    def spread(
-        self, errands: Sequence[Errand], here: Callable[[Errand], Files], say: Callable[[str], None]
-    ) -> Iterator[tuple[str, Files]]:
-        """As Ray tasks of one process each, where they keep at least half of the workers busy; else one by one, each
-        with all workers."""
+    def spread(self, errands: Sequence[Errand], here: Doer, say: Callable[[str], None]) -> Iterator[tuple[str, Files]]:
+        """As Ray tasks of one process each. Where those that wait for nothing (the trainings) would keep less than half
+        of the workers busy, these are done one by one, each with all workers, and what comes after them as tasks."""
         workers = self._simulation.workers
-        if len(errands) < 2 or workers == 1 or (workers is not None and 2 * len(errands) < workers):
+        if workers == 1 or not errands:
             return super().spread(errands, here, say)
         require_flower(self.kind)
-        say(f"{len(errands)} cells side by side: {', '.join(errand.name for errand in errands)}")
-        return give(self._simulation, errands)
+        first = [errand for errand in errands if not errand.after]
+        apart = len(first) < 2 or (workers is not None and 2 * len(first) < workers)
+        given: dict[str, Files] = {}
+        if apart:
+            # What is handed over between processes is handed over once, whoever keeps it.
+            given = dict(one_by_one([errand.model_copy(update={"kept": True}) for errand in first], here))
+        else:
+            say(f"{len(first)} cells side by side: {', '.join(errand.name for errand in first)}")
+        kept = [(errand.name, given[errand.name]) for errand in first if errand.kept and errand.name in given]
+        return chain(kept, give(self._simulation, [errand for errand in errands if errand.name not in given], given))
 
     @property
     def _simulation(self) -> Sticky:

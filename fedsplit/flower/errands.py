@@ -2,21 +2,24 @@
 
 import asyncio
 import importlib
-import json
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from fedsplit.errors import EngineError
 from fedsplit.federation.errand import Errand, Files
-from fedsplit.flower.order import ORDER, Order
+from fedsplit.flower.grid.layout import Layout
+from fedsplit.flower.order import Order, read_files, write_files
 from fedsplit.flower.relay import Teller
 from fedsplit.flower.simulation import Progress
 from fedsplit.progress import observed_by
+
+_RETRIES = 3
+"""How often an errand is done again whose process died."""
 
 
 def started_board() -> Any:
@@ -31,37 +34,51 @@ def spread(
     order: Order,
     given: Callable[[str], None],
     show: Callable[[Progress], None],
-    *,
-    cpus: float,
-    gpus: float,
+    workers: Layout,
 ) -> None:
-    """Does all errands of an order as the cluster has room for them. An errand whose process dies is done again.
+    """Does all errands of an order, as many side by side as there are workers, those first that stand first among those
+    that wait for nothing more. An errand whose process dies is done again.
 
-    given: told the name of each that is done, after its files are written. show: told of its loops.
+    given: told the name of each that is done and kept, after its files are written. show: told of its loops.
     """
     assert order.given is not None, "errands need a folder for what they give"
     showing = threading.Thread(target=_show, args=(board, show), daemon=True)
     showing.start()
-    task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(do)
-    waiting = {task.remote(errand, board): errand for errand in order.errands}
+    task: Any = ray.remote(num_cpus=workers.cpus_per_worker, num_gpus=workers.gpus_per_worker, max_retries=_RETRIES)(do)
+    here = {name for errand in order.errands for name in errand.after} - {errand.name for errand in order.errands}
+    # What an errand gave stays in Ray's own memory, from where it goes to those that come after it, on any machine.
+    done: dict[str, Any] = {name: ray.put(read_files(order.given / name)) for name in sorted(here)}
+    waiting = list(order.errands)
+    running: dict[Any, Errand] = {}
     try:
-        while waiting:
-            (done,), _ = ray.wait(list(waiting))
-            _write(order.given / waiting[done].name, _result(done))
-            given(waiting.pop(done).name)
+        while waiting or running:
+            ready = [errand for errand in waiting if done.keys() >= set(errand.after)]
+            for errand in ready[: workers.workers - len(running)]:
+                running[task.remote(errand, board, *(done[name] for name in errand.after))] = errand
+                waiting.remove(errand)
+            (reference,), _ = ray.wait(list(running))
+            errand = running[reference]
+            files = _result(reference, errand.name)
+            done[errand.name] = reference
+            del running[reference]
+            done = {name: done[name] for later in waiting for name in later.after if name in done}
+            if errand.kept:
+                write_files(order.given / errand.name, files)
+                given(errand.name)
     finally:
-        for unfinished in waiting:
+        for unfinished in running:
             ray.cancel(unfinished, force=True)
         ray.get(board.tell.remote(None))
         showing.join()
 
 
-def do(errand: Errand, board: Any) -> Files:
+def do(errand: Errand, board: Any, *handed: Files) -> Files:
     """What a task runs."""
     module, _, function = errand.function.partition(":")
     # Waited for, so that all is told before the task is over.
     with observed_by(Teller(lambda progress: ray.get(board.tell.remote(progress)), errand.name)):
-        return getattr(importlib.import_module(module), function)(errand.settings)
+        given = dict(zip(errand.after, handed, strict=True))
+        return getattr(importlib.import_module(module), function)(errand.settings, given)
 
 
 class Board:
@@ -88,15 +105,14 @@ def _news(board: Any) -> Progress | None:
     return cast(Progress | None, ray.get(board.next.remote()))
 
 
-def _result(done: Any) -> Files:
+def _result(done: Any, name: str) -> Files:
     try:
         return ray.get(done)
     except RayTaskError as error:
         raise error.cause from error
-
-
-def _write(folder: Path, files: Files) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    (folder / ORDER).write_text(json.dumps(list(files)))
+    except RayError as error:
+        # Ray tells at length; its first line says what happened.
+        first, *_ = str(error).strip().splitlines() or [""]
+        reason = f"its process died each time ({type(error).__name__}: {first})"
+        remedy = "have fewer cells side by side (engine.workers), or give the machine more memory"
+        raise EngineError(reason, at=name, remedy=remedy) from error

@@ -1,13 +1,14 @@
 """What the parent process asks of its child: a training, or errands."""
 
+import json
 from pathlib import Path
 
 from fedsplit.component import Settings
-from fedsplit.federation.errand import Errand
+from fedsplit.federation.errand import Errand, Files
 from fedsplit.flower.job import Job
 
-ORDER = "order.json"
-"""In the folder of what an errand gave: the names of its files, in the order in which they are to be written."""
+_NAMES = "names.json"
+"""In the folder of what an errand gave: the names of its files, in their order."""
 
 
 class Order(Settings):
@@ -16,4 +17,20 @@ class Order(Settings):
     job: Job | None = None
     errands: tuple[Errand, ...] = ()
     given: Path | None = None
-    """Where the files go that errands give: a folder of each errand's name."""
+    """Where the files go that errands give, and lie that are handed to them: a folder of each errand's name."""
+
+
+def write_files(folder: Path, files: Files) -> None:
+    """What an errand gave, on its way to another process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (folder / _NAMES).write_text(json.dumps(list(files)))
+
+
+def read_files(folder: Path) -> Files:
+    """The same, on arrival."""
+    names = json.loads((folder / _NAMES).read_text())
+    return {name: (folder / name).read_bytes() for name in names}

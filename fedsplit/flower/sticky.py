@@ -48,7 +48,7 @@ def run(layout: str, folder: Path, serve: Callable[[Runner, Spreader], None]) ->
     def errands(order: Order, given: Callable[[str], None], show: Callable[[Progress], None]) -> None:
         # Workers of a grid hold what errands need.
         grids.close()
-        spread(board, order, given, show, cpus=simulation.cpus_per_client, gpus=simulation.gpus_per_client)
+        spread(board, order, given, show, workers)
 
     serve(train, errands)
 

@@ -1,7 +1,6 @@
 """One training in a running simulation, from the user's process: everything into a folder, and the result out of it."""
 
 import importlib.util
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -9,13 +8,13 @@ from pathlib import Path
 
 from fedsplit.errors import EngineError
 from fedsplit.federation.checkpoint import Checkpoint
-from fedsplit.federation.errand import Errand, Files
+from fedsplit.federation.errand import Errand, Files, Handed
 from fedsplit.federation.ledger import Recording
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Standing, Trained
 from fedsplit.flower.job import Job
-from fedsplit.flower.order import ORDER, Order
+from fedsplit.flower.order import Order, read_files, write_files
 from fedsplit.flower.session import close_session, session
 from fedsplit.flower.simulation import Simulation
 from fedsplit.protocols.base import Protocol
@@ -59,23 +58,25 @@ def train(
     return Trained(*found, done.evaluation)
 
 
-def give(simulation: Simulation, errands: Sequence[Errand]) -> Iterator[tuple[str, Files]]:
-    """Errands in processes that are gone when this one is; (name, what it gave) as they end."""
+def give(simulation: Simulation, errands: Sequence[Errand], handed: Handed) -> Iterator[tuple[str, Files]]:
+    """Errands in processes that are gone when this one is; (name, what it gave) of those that are kept, as they end.
+
+    handed: what others gave that these come after.
+    """
+    if not errands:
+        return
     running = session(simulation)
     given = Path(tempfile.mkdtemp(prefix="errands-", dir=running.folder))
     try:
+        for name, files in handed.items():
+            write_files(given / name, files)
         for event in running.follow(Order(errands=tuple(errands), given=given)):
             if event.kind == "given":
-                yield event.text, _read(given / event.text)
+                yield event.text, read_files(given / event.text)
     except BaseException:
         close_session()
         raise
     shutil.rmtree(given, ignore_errors=True)
-
-
-def _read(folder: Path) -> Files:
-    names = json.loads((folder / ORDER).read_text())
-    return {name: (folder / name).read_bytes() for name in names}
 
 
 def require_flower(kind: str) -> None:

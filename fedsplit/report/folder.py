@@ -1,6 +1,7 @@
 """A run on disk: a root, and below it one folder per cell, each written whole or not at all."""
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ CARD = "card.txt"
 """The threat card that the run printed before it trained, in the root."""
 CELLS = "cells.txt"
 """The cells of the run's scenario in the order of its table, a name per line, in the root."""
+
+
+_PARTS = "attacks"
+"""Outcomes of single attacks, in the folder of a cell that is not finished."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,26 @@ class CellFolder:
         """Notes what is going to be computed here; what was computed from another scenario is no longer its outcome."""
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / OUTCOMES).unlink(missing_ok=True)
+        if _text(self.path / SCENARIO) != scenario:
+            shutil.rmtree(self.path / _PARTS, ignore_errors=True)
         write_whole(self.path / SCENARIO, scenario.encode())
+
+    def part(self, name: str) -> "CellFolder":
+        """Where the outcome of one attack waits for the others of its cell."""
+        return CellFolder(self.path / _PARTS / name)
+
+    def join(self, parts: Sequence[str]) -> None:
+        """Finishes the cell with the outcomes of all its parts, in this order; the parts are gone then."""
+        found = [self.part(name) for name in parts]
+        told = [part.outcomes() for part in found]
+        outcomes = told[0].model_copy(
+            update={
+                "outcomes": tuple(outcome for one in told for outcome in one.outcomes),
+                "versions": _joined_versions(told),
+            }
+        )
+        self.keep(cell_files(outcomes, [exhibit for part in found for exhibit in part.exhibits()]))
+        shutil.rmtree(self.path / _PARTS, ignore_errors=True)
 
     def keep(self, files: Mapping[str, bytes]) -> None:
         """What `cell_files` gave, in its order: a crash leaves the cell as it was, or finished."""

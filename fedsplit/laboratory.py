@@ -1,0 +1,147 @@
+"""Where the cells of one scenario are worked on, piece by piece: a training, or one attack on what it gave."""
+
+import hashlib
+import json
+import platform
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from fedsplit import document
+from fedsplit.component import Settings, Trust
+from fedsplit.errors import DataError
+from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.errand import Errand, Files, Handed
+from fedsplit.numerics.fingerprint import fingerprint_of
+from fedsplit.parties import gather
+from fedsplit.reading import parse
+from fedsplit.records.images import Images
+from fedsplit.records.outcome import DataNote, Outcomes
+from fedsplit.report.folder import OUTCOMES, cell_files
+from fedsplit.scenario import Cell, Scenario
+from fedsplit.seeding import Seeds
+from fedsplit.trial import fight, train
+from fedsplit.victim import Victim
+
+
+class Assignment(Settings):
+    """A piece of work on one cell, as any process can do it that finds the same images."""
+
+    scenario: str
+    """As JSON."""
+    cell: str
+    """The name of its folder."""
+    folder: Path
+    """The cell's."""
+    source: str
+    """A fingerprint of the images."""
+    duel: int | None = None
+    """Which of the scenario's duels; None for the training."""
+    part: str = ""
+    """What the outcome of this duel is called within the cell."""
+    judged_by: str = ""
+    """The assignment of the same attack on the undefended row, where its outcome is not known yet."""
+    passed: bool = True
+    """Whether that attack is valid, where it is known, or where this is the undefended row."""
+
+    @property
+    def name(self) -> str:
+        """Unique in a run."""
+        return self.cell if self.duel is None else f"{self.cell}/{self.part}"
+
+    @property
+    def errand(self) -> Errand:
+        """For the engine."""
+        after = () if self.duel is None else (self.cell, self.judged_by) if self.judged_by else (self.cell,)
+        return Errand(
+            name=self.name,
+            function=f"{__name__}:do_elsewhere",
+            settings=self.model_dump_json(),
+            after=after,
+            kept=self.duel is not None,
+        )
+
+
+class Laboratory:
+    """The images, and the parties of each seed, drawn once."""
+
+    def __init__(self, scenario: Scenario, images: Images) -> None:
+        self.scenario = scenario
+        self.source = fingerprint_of((images.pixels, images.labels, images.groups))
+        self.note = _note(scenario, images)
+        self._parties = lru_cache(maxsize=None)(lambda seed: gather(scenario, images, Seeds(seed)))
+        self._cells = {cell.folder: cell for cell in scenario.cells}
+        self._victims: dict[str, Victim] = {}
+        """The last one that was trained or attacked here, by its cell."""
+
+    def do(self, assignment: Assignment, handed: Handed) -> Files:
+        """A training gives the victim, an attack the files of its part of the cell."""
+        cell = self._cells[assignment.cell]
+        if assignment.duel is None:
+            checkpoint = Checkpoint(assignment.folder, _training(self.scenario, cell, self.source))
+            victim = train(self.scenario, cell, self._parties(cell.seed), checkpoint)
+            self._victims = {assignment.cell: victim}
+            return victim.packed()
+        passed = assignment.passed
+        if assignment.judged_by:
+            judged = Outcomes.model_validate_json(handed[assignment.judged_by][OUTCOMES])
+            passed = all(outcome.valid for outcome in judged.outcomes)
+        victim = self._victim(cell, handed)
+        outcome, exhibit = fight(self.scenario, cell, self.scenario.duels[assignment.duel], victim, passed=passed)
+        everything = Outcomes(scenario=self.scenario.name, data=self.note, outcomes=(outcome,), versions=_versions())
+        return cell_files(everything, (exhibit,))
+
+    def essence(self, cell: Cell) -> str:
+        """All that a cell's numbers depend on, as YAML; how it is executed is left out, since it does not matter."""
+        dumped = {key: value for key, value in self.scenario.only(cell).dump().items() if key != "engine"}
+        # The scenario does not tell whether a stand-in stepped in, or whether the files have changed.
+        return f"# images {self.source}\n{document.dump(dumped)}"
+
+    def _victim(self, cell: Cell, handed: Handed) -> Victim:
+        if cell.folder not in self._victims:
+            self._victims = {cell.folder: Victim.unpacked(handed[cell.folder], self._parties(cell.seed))}
+        return self._victims[cell.folder]
+
+
+def do_elsewhere(settings: str, handed: Handed) -> Files:
+    """Does an assignment in this process alone. Raises DataError where the images here are other ones."""
+    assignment = Assignment.model_validate_json(settings)
+    lab = _laboratory(assignment.scenario)
+    if lab.source != assignment.source:
+        remedy = "put the same files on every machine of the cluster"
+        raise DataError("the images are other ones on this machine", at="dataset", remedy=remedy)
+    return dict(lab.do(assignment, handed))
+
+
+@lru_cache(maxsize=1)
+def _laboratory(scenario: str) -> Laboratory:
+    # One process is one worker: here, too, numbers do not depend on the engine.
+    parsed = parse({**json.loads(scenario), "engine": {"kind": "inline"}}, Trust())
+    return Laboratory(parsed, parsed.dataset.load())
+
+
+def _training(scenario: Scenario, cell: Cell, source: str) -> str:
+    """A fingerprint of all that the training depends on, so that another attack or metric finds it done."""
+    judged_by = {"name", "engine", "threats", "attacks", "metrics", "headline"}
+    dumped = {key: value for key, value in scenario.only(cell).dump().items() if key not in judged_by}
+    text = document.dump({**dumped, "recording": scenario.recording.model_dump(mode="json"), "images": source})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _note(scenario: Scenario, images: Images) -> DataNote:
+    sizes = torch.bincount(torch.unique(images.groups, return_inverse=True)[1])
+    return DataNote(
+        kind=scenario.dataset.kind,
+        stand_in=bool(images.notice),
+        notice=images.notice,
+        images=len(images),
+        duplicates=images.duplicates,
+        grouped=int(sizes[sizes > 1].sum()),
+        classes=images.class_names,
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in ("fedsplit", "torch", "numpy")}}

@@ -1,0 +1,82 @@
+"""A trained victim: what attacks are let loose on, here or in any other process."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+
+from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.errand import Files
+from fedsplit.federation.evaluation import Evaluation
+from fedsplit.federation.exposure import Exposure, Observation, expose
+from fedsplit.federation.plan import Plan
+from fedsplit.federation.trained import Trained
+from fedsplit.parties import Parties
+
+_OBSERVED = 4
+"""Exposures that are kept for the next attack: defended and not, of both kinds of leak."""
+
+_PLAN, _EVALUATION = "plan.json", "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A federation at the end of its training, among the parties of its seed."""
+
+    plan: Plan
+    trained: Trained
+    parties: Parties
+
+    @cached_property
+    def observe(self) -> Callable[[Observation], Exposure]:
+        """What anybody could see or know of it; the last few answers are remembered, and are not to be written into."""
+        kept = _OBSERVED * len(self.trained.standing.deployed)
+        return lru_cache(kept)(partial(expose, self.plan, self.trained, self.parties.data, self.parties.auxiliary))
+
+    def packed(self) -> Files:
+        """All but the parties; the optimisers, which no attack sees, are left behind."""
+        return _Packed(self)
+
+    @classmethod
+    def unpacked(cls, files: Files, parties: Parties) -> "Victim":
+        """The inverse of `packed`, among the same parties."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                path = Path(folder) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            found = Checkpoint(Path(folder), "").load()
+        assert found is not None, "what was packed can be loaded"
+        plan = Plan.model_validate_json(files[_PLAN])
+        return cls(plan, Trained(*found, Evaluation.model_validate_json(files[_EVALUATION])), parties)
+
+
+class _Packed(Mapping[str, bytes]):
+    """Made when somebody looks inside: where the victim stays in one process, nobody does."""
+
+    def __init__(self, victim: Victim) -> None:
+        self._victim = victim
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._files[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @cached_property
+    def _files(self) -> dict[str, bytes]:
+        trained = self._victim.trained
+        bare = replace(trained.standing, memories={}, server_memory={}, common_memory={})
+        with tempfile.TemporaryDirectory() as folder:
+            for page in (*trained.ledger.pages, None):
+                Checkpoint(Path(folder), "").save(bare, page)
+            files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+            return {
+                _PLAN: self._victim.plan.model_dump_json().encode(),
+                _EVALUATION: trained.evaluation.model_dump_json().encode(),
+                **{str(path.relative_to(folder)): path.read_bytes() for path in files},
+            }
