@@ -68,9 +68,14 @@ def simulate(
     130 interrupted.
     """
     with _complaining():
-        from fedsplit import terminal
+        from fedsplit import starting
 
         edits = _edits(assignments, engine, seed)
+        starting.begin(scenario, edits, smoke=smoke, plugins=not no_plugins)
+
+        # Meanwhile, what computes.
+        from fedsplit import terminal
+
         root, outcomes = terminal.simulate(scenario, edits, out, smoke=smoke, plugins=not no_plugins)
 
         # Only now, so that no training waits for what draws.

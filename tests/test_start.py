@@ -54,3 +54,17 @@ def test_the_first_gradient_waits_for_nothing_that_comes_later(tmp_path: Path, o
     )
     assert {"torch", "fedsplit.protocols.splitfed_v1"} <= found
     assert not found & set(HEAVY)
+
+
+@pytest.mark.parametrize("engine", ["ray", "flower"])
+def test_an_engine_can_begin_before_anything_that_computes_is_there(tmp_path: Path, engine: str) -> None:
+    program = f"import sys, fedsplit.starting, fedsplit.engines.{engine}; sys.exit(' '.join(sys.modules))"
+    found = imported("-c", program, folder=tmp_path)
+    assert "fedsplit.flower.session" in found
+    assert not found & {*HEAVY, "torch", "numpy"}
+
+
+def test_what_the_engine_runs_in_starts_before_anything_that_computes_is_there(tmp_path: Path) -> None:
+    for module in ("fedsplit.flower.process", "fedsplit.flower.board"):
+        found = imported("-c", f"import sys, {module}; sys.exit(' '.join(sys.modules))", folder=tmp_path)
+        assert not found & {*HEAVY, "torch", "numpy"}
