@@ -6,9 +6,10 @@ from math import prod
 
 import torch
 
+from fedsplit.checks import tried_out
 from fedsplit.records.images import Shape
 from fedsplit.records.leak import Asset
-from fedsplit.scenario import Cell, Scenario
+from fedsplit.scenario import Scenario
 from fedsplit.split import Segments
 
 _MEANINGS = {
@@ -24,13 +25,16 @@ _MEANINGS = {
 }
 
 
-def card(scenario: Scenario, shape: Shape, classes: int) -> str:
-    """Who holds what, who sees what, which attack uses which asset; plain text, a line each."""
-    return "\n".join(_lines(scenario, shape, classes))
+def card(scenario: Scenario, shape: Shape, classes: int, *, device: str = "meta") -> str:
+    """Who holds what, who sees what, which attack uses which asset; plain text, a line each.
+
+    device: where segments are built to be asked for their shapes.
+    """
+    return "\n".join(_lines(scenario, shape, classes, device))
 
 
-def _lines(scenario: Scenario, shape: Shape, classes: int) -> Iterator[str]:
-    segments = _segments(scenario, 0, shape, classes)
+def _lines(scenario: Scenario, shape: Shape, classes: int, device: str) -> Iterator[str]:
+    segments = tried_out(scenario, 0, shape, classes, device)
     size = " x ".join(map(str, shape))
     smashed = " x ".join(map(str, segments.cut_shape))
     yield f"{scenario.dataset.title}: images {size}, {classes} classes, {scenario.partition.clients} clients"
@@ -74,7 +78,7 @@ def estimate(scenario: Scenario, shape: Shape, classes: int, images: int) -> Est
     clients = scenario.partition.clients
     item = scenario.dtype.itemsize
     cells = tuple(scenario.cells)
-    rows = [_segments(scenario, index, shape, classes) for index in range(len(scenario.rows))]
+    rows = [tried_out(scenario, index, shape, classes, "meta") for index in range(len(scenario.rows))]
     smashed = max(prod(segments.cut_shape) for segments in rows) * item
     hidden = max(_hidden(segments) for segments in rows) * item
     label = 8 if scenario.head is None else 0
@@ -96,11 +100,6 @@ def estimate(scenario: Scenario, shape: Shape, classes: int, images: int) -> Est
         ),
         memory=memory + images * prod(shape) * 4,
     )
-
-
-def _segments(scenario: Scenario, row: int, shape: Shape, classes: int) -> Segments:
-    with torch.device("meta"):
-        return scenario.plan(Cell(*scenario.rows[row], 0), shape, classes).segments()
 
 
 def _parameters(segments: Segments) -> int:

@@ -7,6 +7,7 @@ from fedsplit.attacks.base import Attack
 from fedsplit.errors import ScenarioError
 from fedsplit.records.images import Shape
 from fedsplit.scenario import UNDEFENDED, Cell, Scenario
+from fedsplit.split import Segments
 
 
 def check(scenario: Scenario) -> None:
@@ -15,12 +16,11 @@ def check(scenario: Scenario) -> None:
         one(scenario)
 
 
-def check_cuts(scenario: Scenario, shape: Shape, classes: int) -> None:
-    """Builds every row's segments without memory or compute; ScenarioError where a model cannot be cut so."""
-    for name, defense in scenario.rows:
+def check_cuts(scenario: Scenario, shape: Shape, classes: int, *, device: str = "meta") -> None:
+    """Builds every row's segments on this device; ScenarioError where a model cannot be cut so."""
+    for row, (name, _) in enumerate(scenario.rows):
         try:
-            with torch.device("meta"):
-                client = scenario.plan(Cell(name, defense, 0), shape, classes).segments().client
+            client = tried_out(scenario, row, shape, classes, device).client
         except ScenarioError as error:
             raise ScenarioError(f"{error} (in row {name!r})") from error
         except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
@@ -29,6 +29,17 @@ def check_cuts(scenario: Scenario, shape: Shape, classes: int) -> None:
             reason = f"cannot be built for images of shape {shape} in row {name!r} ({cause})"
             raise ScenarioError(reason, at="model", value=scenario.model.kind, remedy="choose other sizes") from error
         _check_client(scenario, name, client)
+
+
+def tried_out(scenario: Scenario, row: int, shape: Shape, classes: int, device: str) -> Segments:
+    """The segments of a row as they are before training.
+
+    device: on "meta" they take neither memory nor compute, but to ask for shapes there imports torch's compiler, which
+    takes longer than to build most models on "cpu".
+    """
+    plan = scenario.plan(Cell(*scenario.rows[row], 0), shape, classes).model_copy(update={"device": "cpu"})
+    with torch.device(device):
+        return plan.segments()
 
 
 def _check_client(scenario: Scenario, row: str, client: nn.Module) -> None:

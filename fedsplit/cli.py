@@ -68,10 +68,21 @@ def simulate(
     130 interrupted.
     """
     with _complaining():
-        from fedsplit import terminal
+        from fedsplit import starting
 
         edits = _edits(assignments, engine, seed)
-        terminal.simulate(scenario, edits, out, smoke=smoke, strict=strict, plugins=not no_plugins)
+        starting.begin(scenario, edits, smoke=smoke, plugins=not no_plugins)
+
+        # Meanwhile, what computes.
+        from fedsplit import terminal
+
+        root, outcomes = terminal.simulate(scenario, edits, out, smoke=smoke, plugins=not no_plugins)
+
+        # Only now, so that no training waits for what draws.
+        from fedsplit import drawing
+
+        drawing.draw(root)
+        terminal.judge(outcomes, strict=strict)
 
 
 @app.command()
@@ -111,9 +122,9 @@ def list_(
 def report(run: Annotated[Path, typer.Argument(help="The folder of a run, such as runs/digits.")]) -> None:
     """Draw table, figures and page of a run again, from what lies in its folder."""
     with _complaining():
-        from fedsplit import terminal
+        from fedsplit import drawing
 
-        terminal.report(run)
+        drawing.draw(run)
 
 
 def main() -> None:

@@ -1,8 +1,7 @@
-"""From a scenario file to a scenario: defaults, sweeps, `--smoke`, and every complaint in one line."""
+"""From a scenario file to a scenario: sweeps, validation, and every complaint in one line."""
 
 import json
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from itertools import chain
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 from fedsplit import document
 from fedsplit.checks import check
 from fedsplit.component import Trust
+from fedsplit.draft import drafted, filled_in
 from fedsplit.errors import ScenarioError
 from fedsplit.scenario import UNDEFENDED, Scenario
 
@@ -25,42 +25,15 @@ _REMEDIES = {
     "unknown_kind": "`fedsplit list` prints all kinds",
 }
 
-_DEFAULTS: dict[str, document.Plain] = {
-    "partition": {"kind": "dirichlet", "clients": 10, "alpha": 0.5},
-    "protocol": {"kind": "splitfed_v1"},
-    "optimizer": {"kind": "adam"},
-    "defenses": {},
-    "threats": [{"kind": "curious_server"}],
-    "attacks": [{"kind": "linear_inverse"}, {"kind": "inverse_network"}],
-    "metrics": [{"kind": "psnr"}, {"kind": "ssim"}],
-    "engine": {"kind": "ray"},
-}
-
-_SMOKE: dict[str, document.Plain] = {
-    "seeds": [0],
-    "partition": {"kind": "equal", "clients": 2},
-    "engine": {"kind": "inline"},
-}
-
-_SMOKE_WIDTH = 32
-
-_SMOKE_INSIDE: dict[str, dict[str, document.Plain]] = {
-    "protocol": {"rounds": 1, "batch_size": 16},
-    "targets": {"count": 20},
-}
-
 
 def load(path: Path, *, assignments: Sequence[str] = (), trust: Trust | None = None, smoke: bool = False) -> Scenario:
     """Reads, edits, validates. Raises ScenarioError (or PluginError) in one line, before any compute."""
-    raw = _filled(document.read(path))
-    for assignment in assignments:
-        document.assign(raw, assignment)
-    return parse(_smoked(raw) if smoke else raw, trust or Trust())
+    return parse(drafted(path, assignments, smoke=smoke), trust or Trust())
 
 
 def parse(raw: Mapping[str, document.Plain], trust: Trust) -> Scenario:
     """Plain values -> a scenario that has passed its cross-checks. `raw` is not changed."""
-    filled = _filled(raw)
+    filled = filled_in(raw)
     filled["defenses"] = _rows(filled["defenses"])
     try:
         scenario = Scenario.model_validate_json(json.dumps(filled), context=trust)
@@ -71,11 +44,6 @@ def parse(raw: Mapping[str, document.Plain], trust: Trust) -> Scenario:
         raise ScenarioError(f"cannot be looked at ({error.strerror})", value=error.filename, remedy=remedy) from error
     check(scenario)
     return scenario
-
-
-def _filled(raw: Mapping[str, document.Plain]) -> dict[str, document.Plain]:
-    # Plain values, so that `--set` can change one key of what the file leaves out.
-    return {**deepcopy(_DEFAULTS), **raw}
 
 
 def _rows(raw: document.Plain) -> document.Plain:
@@ -90,36 +58,6 @@ def _rows(raw: document.Plain) -> document.Plain:
             raise ScenarioError("makes too many rows", at="defenses", value=name, remedy=remedy)
         rows[name] = row
     return {UNDEFENDED: {"kind": "none"}, **rows}
-
-
-def _smoked(raw: Mapping[str, document.Plain]) -> dict[str, document.Plain]:
-    """The same scenario on a few synthetic images, one round, one seed, inline: minutes become seconds."""
-    smoked = {**raw, **deepcopy(_SMOKE)}
-    dataset, attacks = raw.get("dataset"), raw.get("attacks")
-    if isinstance(dataset, dict) and dataset.get("kind") != "digits":
-        smoked["dataset"] = {"kind": "phantoms", "count": 360, "image_size": dataset.get("image_size") or 28}
-    smoked |= {"model": _slim(raw["model"])} if "model" in raw else {}
-    for key, edits in _SMOKE_INSIDE.items():
-        whole = raw.get(key, {})
-        smoked[key] = {**whole, **edits} if isinstance(whole, dict) else whole
-    if isinstance(attacks, list):
-        smoked["attacks"] = [_without_rounds(attack) for attack in attacks]
-    return smoked
-
-
-def _slim(model: document.Plain) -> document.Plain:
-    """The same kind of model with layers that are no wider than what a few images can teach."""
-    if isinstance(model, dict):
-        return {key: _slim(value) for key, value in model.items()}
-    if isinstance(model, list):
-        return [_slim(value) for value in model]
-    return min(model, _SMOKE_WIDTH) if isinstance(model, int) and not isinstance(model, bool) else model
-
-
-def _without_rounds(attack: document.Plain) -> document.Plain:
-    if not isinstance(attack, dict):
-        return attack
-    return {key: value for key, value in attack.items() if key != "rounds"}
 
 
 def _explained(error: ValidationError, raw: document.Plain) -> ScenarioError:

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -102,17 +103,15 @@ def _first_of_head(names: list[str], last: int, head: str) -> int:
 
 
 def _cut_shape(client: Segment, server: Segment, cut: str, shape: Shape) -> tuple[int, ...]:
-    # Shapes alone are wanted: on the meta device a forward pass allocates and computes nothing.
+    # Where the blocks are: those without memory are asked without compute, but that imports torch's compiler.
     modes = [(module, module.training) for segment in (client, server) for module in segment.modules()]
-    states = [{name: torch.empty_like(value, device="meta") for name, value in segment.state_dict().items()}
-              for segment in (client, server)]  # fmt: skip
-    dtype = next((parameter.dtype for parameter in client.parameters()), torch.get_default_dtype())
+    like = next(chain(client.parameters(), server.parameters()), torch.empty(0))
     try:
         client.eval()
         server.eval()
-        images = torch.empty((2, *shape), dtype=dtype, device="meta")
-        smashed: Tensor = torch.func.functional_call(client, states[0], (images,))
-        torch.func.functional_call(server, states[1], (smashed,))
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
+            smashed = _passed(client, torch.zeros((2, *shape), dtype=like.dtype, device=like.device))
+            _passed(server, smashed)
     except (RuntimeError, ValueError, TypeError, LookupError) as error:  # torch has no error of its own for this
         raise ScenarioError(
             f"the model does not fit images of shape {shape} ({error})",
@@ -125,3 +124,9 @@ def _cut_shape(client: Segment, server: Segment, cut: str, shape: Shape) -> tupl
     if smashed.shape[0] != 2:
         raise ScenarioError("changes the number of samples", at="cut", value=cut, remedy="choose another block")
     return tuple(smashed.shape[1:])
+
+
+def _passed(segment: Segment, inputs: Tensor) -> Tensor:
+    # With buffers of its own, since some blocks count in theirs what passes.
+    buffers = {name: buffer.clone() for name, buffer in segment.named_buffers()}
+    return torch.func.functional_call(segment, buffers, (inputs,))

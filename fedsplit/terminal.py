@@ -1,4 +1,4 @@
-"""What the commands do once something is to be computed, and how it looks in a terminal."""
+"""What `simulate` and `check` do once something is to be computed, and how it looks in a terminal."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,38 +11,32 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from fedsplit.briefing import card, estimate
 from fedsplit.checks import check_cuts
 from fedsplit.component import Trust
-from fedsplit.errors import ControlError, DataError
+from fedsplit.errors import ControlError
 from fedsplit.parties import deal
 from fedsplit.progress import observed_by
 from fedsplit.reading import load
 from fedsplit.records.outcome import Outcomes
-from fedsplit.report.folder import RunFolder
-from fedsplit.report.page import write_report
-from fedsplit.report.summary import summarise
-from fedsplit.report.table import terminal_table
 from fedsplit.seeding import Seeds
 from fedsplit.simulate import simulate as run_scenario
-from fedsplit.simulate import writing
-
-_NARROWEST = 140
-"""Columns of a table that is written to a file: nothing is lost to wrapping."""
 
 
-def simulate(path: Path, edits: Sequence[str], out: Path | None, *, smoke: bool, strict: bool, plugins: bool) -> None:
-    """Runs the scenario; prints the card, the table and where the page lies."""
+def simulate(
+    path: Path, edits: Sequence[str], out: Path | None, *, smoke: bool, plugins: bool
+) -> tuple[Path, Outcomes]:
+    """Prints the card and runs the scenario; the run's folder, and what came out."""
     scenario = load(path, assignments=edits, trust=Trust(plugins=plugins), smoke=smoke)
     shape, classes = scenario.dataset.shape(), scenario.dataset.classes()
-    check_cuts(scenario, shape, classes)
+    # These models are trained next, so there is memory for them.
+    check_cuts(scenario, shape, classes, device="cpu")
     root = out or Path("runs") / (f"{scenario.name}-smoke" if smoke else scenario.name)
     console = Console(highlight=False)
-    briefing = card(scenario, shape, classes)
+    briefing = card(scenario, shape, classes, device="cpu")
     console.print(briefing, style="dim", markup=False, soft_wrap=True)
     with _bars(console) as progress, observed_by(_Bars(progress)):
         outcomes = run_scenario(
             scenario, root, lambda line: progress.console.print(line, markup=False, soft_wrap=True), briefing
         )
-    _show(console, root)
-    _judge(outcomes, strict=strict)
+    return root, outcomes
 
 
 def check(path: Path, edits: Sequence[str], *, smoke: bool, plugins: bool) -> None:
@@ -61,24 +55,8 @@ def check(path: Path, edits: Sequence[str], *, smoke: bool, plugins: bool) -> No
     console.print("the scenario is valid", style="green")
 
 
-def report(root: Path) -> None:
-    """Draws table, figures and page again."""
-    if not root.is_dir():
-        raise DataError("is no folder", at=str(root), remedy="name the folder of a run, such as runs/digits")
-    _show(Console(highlight=False), root)
-
-
-def _show(console: Console, root: Path) -> None:
-    with writing(root):
-        page = write_report(root)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=max(console.width, _NARROWEST))
-    run = RunFolder(root)
-    console.print(terminal_table(summarise(run.join(), run.exhibits())))
-    console.print(f"table, pictures and page: {page}", markup=False)
-
-
-def _judge(outcomes: Outcomes, *, strict: bool) -> None:
+def judge(outcomes: Outcomes, *, strict: bool) -> None:
+    """Raises ControlError for the first invalid outcome of a strict run."""
     invalid = [outcome for outcome in outcomes.outcomes if not outcome.valid]
     if strict and invalid:
         first = invalid[0]

@@ -1,17 +1,24 @@
-"""The contract of an engine: how a federation is executed."""
+"""The contract of an engine: how a federation is executed.
+
+To name an engine and to begin it imports nothing that computes, so that it can start while that is imported.
+"""
+
+from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from fedsplit.component import Component, Family
-from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.errand import Doer, Errand, Files, one_by_one
-from fedsplit.federation.ledger import Recording
-from fedsplit.federation.plan import Plan
-from fedsplit.federation.roles import FederationData
-from fedsplit.federation.trained import Standing, Trained
-from fedsplit.protocols.base import Protocol
+
+if TYPE_CHECKING:
+    from fedsplit.federation.checkpoint import Checkpoint
+    from fedsplit.federation.ledger import Recording
+    from fedsplit.federation.plan import Plan
+    from fedsplit.federation.roles import FederationData
+    from fedsplit.federation.trained import Standing, Trained
+    from fedsplit.protocols.base import Protocol
 
 
 class Engine(Component):

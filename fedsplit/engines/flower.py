@@ -1,19 +1,24 @@
 """Flower's stock simulation: clients are Flower clients, spread by Ray over processes, GPUs and machines
 (Beutel, Topal, Mathur et al., arXiv 2007.14390, 2020)."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from pydantic import NonNegativeFloat, PositiveInt
 
 from fedsplit.engines.base import Engine
-from fedsplit.federation.checkpoint import Checkpoint
-from fedsplit.federation.ledger import Recording
-from fedsplit.federation.plan import Plan
-from fedsplit.federation.roles import FederationData
-from fedsplit.federation.trained import Standing, Trained
+from fedsplit.flower.session import require_flower
 from fedsplit.flower.simulation import Stock
-from fedsplit.flower.training import require_flower, train
-from fedsplit.protocols.base import Protocol
+
+if TYPE_CHECKING:
+    from fedsplit.federation.checkpoint import Checkpoint
+    from fedsplit.federation.ledger import Recording
+    from fedsplit.federation.plan import Plan
+    from fedsplit.federation.roles import FederationData
+    from fedsplit.federation.trained import Standing, Trained
+    from fedsplit.protocols.base import Protocol
 
 
 class Flower(Engine):
@@ -39,6 +44,8 @@ class Flower(Engine):
         checkpoint: Checkpoint,
     ) -> Trained:
         """The whole training, in processes that are gone when this one is."""
+        from fedsplit.flower.training import train
+
         require_flower(self.kind)
         clients = len(data.holdings)
         workers = self.workers or max(1, len(os.sched_getaffinity(0)) // self.cpus_per_client)

@@ -1,23 +1,27 @@
 """Flower's apps and messages on our own grid of Ray actors (Moritz, Nishihara, Wang et al., OSDI 2018): a client always
 meets the same process, and an exchange costs about a millisecond."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from pydantic import NonNegativeFloat, PositiveInt
 
 from fedsplit.engines.base import Engine
-from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.errand import Doer, Errand, Files, one_by_one
-from fedsplit.federation.ledger import Recording
-from fedsplit.federation.plan import Plan
-from fedsplit.federation.roles import FederationData
-from fedsplit.federation.trained import Standing, Trained
-from fedsplit.flower.session import session
+from fedsplit.flower.session import require_flower, session
 from fedsplit.flower.simulation import Sticky
-from fedsplit.flower.training import give, require_flower, train
-from fedsplit.protocols.base import Protocol
+
+if TYPE_CHECKING:
+    from fedsplit.federation.checkpoint import Checkpoint
+    from fedsplit.federation.ledger import Recording
+    from fedsplit.federation.plan import Plan
+    from fedsplit.federation.roles import FederationData
+    from fedsplit.federation.trained import Standing, Trained
+    from fedsplit.protocols.base import Protocol
 
 
 class Ray(Engine):
@@ -52,6 +56,8 @@ class Ray(Engine):
         checkpoint: Checkpoint,
     ) -> Trained:
         """The whole training, in processes that are gone when this one is."""
+        from fedsplit.flower.training import train
+
         require_flower(self.kind)
         return train(self._simulation, protocol, plan, start, data, recording, checkpoint)
 
@@ -61,6 +67,8 @@ class Ray(Engine):
         workers = self._simulation.workers
         if workers == 1 or not errands:
             return super().spread(errands, here, say)
+        from fedsplit.flower.training import give
+
         require_flower(self.kind)
         first = [errand for errand in errands if not errand.after]
         apart = len(first) < 2 or (workers is not None and 2 * len(first) < workers)

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
-from torch import Tensor, nn, optim
+from torch import nn
 
 from fedsplit.component import Settings
+from fedsplit.federation.mover import AdamMover, DescentMover, Mover
 
 State = Literal["reset", "keep"]
 
@@ -20,9 +20,9 @@ class Adam(Settings):
     state: State = "reset"
     """Whether moments start anew in each round, or stay with their client from one round to its next."""
 
-    def over(self, module: nn.Module) -> optim.Optimizer:
+    def over(self, module: nn.Module) -> Mover:
         """An optimiser over the parameters that may move."""
-        return optim.Adam(_movable(module), lr=self.learning_rate, weight_decay=self.weight_decay)
+        return AdamMover(module, self.learning_rate, self.weight_decay)
 
 
 class StochasticGradientDescent(Settings):
@@ -35,40 +35,9 @@ class StochasticGradientDescent(Settings):
     state: State = "reset"
     """Whether momenta start anew in each round, or stay with their client from one round to its next."""
 
-    def over(self, module: nn.Module) -> optim.Optimizer:
+    def over(self, module: nn.Module) -> Mover:
         """An optimiser over the parameters that may move."""
-        return optim.SGD(
-            _movable(module), lr=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
-        )
+        return DescentMover(module, self.learning_rate, self.weight_decay, self.momentum)
 
 
 Optimizer = Annotated[Adam | StochasticGradientDescent, Field(discriminator="kind")]
-
-
-def memory_of(optimizer: optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's tensors by "parameter number/name", detached copies."""
-    states = optimizer.state_dict()["state"]
-    return {
-        f"{number}/{name}": value.detach().clone()
-        for number, entries in states.items()
-        for name, value in entries.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def remember(optimizer: optim.Optimizer, memory: dict[str, Tensor]) -> None:
-    """Puts back what `memory_of` took out of an optimiser over the same parameters."""
-    states: dict[int, dict[str, Tensor]] = {}
-    for key, value in memory.items():
-        number, _, name = key.partition("/")
-        states.setdefault(int(number), {})[name] = value.clone()
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _movable(module: nn.Module) -> list[nn.Parameter]:
-    # A segment without parameters (a pooling block alone, or a frozen one) still needs an optimiser that does nothing.
-    return [parameter for parameter in module.parameters() if parameter.requires_grad] or [_idle()]
-
-
-def _idle() -> nn.Parameter:
-    return nn.Parameter(torch.zeros(0))

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from fedsplit.component import Settings
 from fedsplit.defenses.base import AnyDefense
 from fedsplit.federation.optimizer import Optimizer
-from fedsplit.models.base import AnyModel
+from fedsplit.models.base import AnyModel, Model
 from fedsplit.records.images import Shape
 from fedsplit.seeding import Seeds
 from fedsplit.split import Segment, Segments, split
@@ -55,15 +57,13 @@ class Plan(Settings):
 
     def segments(self) -> Segments:
         """Fresh segments, initialised from the stream "model", on the plan's device."""
-        model, cut = self.defense.build(self.model, self.cut)
-        with self.seeds.fork("model"):
-            blocks = model.blocks(self.shape, self.classes)
-        for block in blocks.values():
-            block.to(dtype=self.dtype)
-        segments = split(blocks, cut, self.shape, self.head)
-        # On the meta device a cut is only tried out: there are no values that could be moved.
-        if torch.get_default_device().type != "meta":
-            segments.whole.to(self.device)
+        built = *self.defense.build(self.model, self.cut), self.head, self.shape, self.classes, self.seeds, self.dtype
+        # On the meta device a cut is only tried out: there are no values that could be kept or moved.
+        if torch.get_default_device().type == "meta":
+            return _built(*built)
+        # Settings are frozen, so a model has a hash, which their type does not tell.
+        segments = deepcopy(_kept(*built))  # pyright: ignore[reportArgumentType]
+        segments.whole.to(self.device)
         return segments
 
     def prepare(self, segment: Segment, state: State, *, training: bool) -> Segment:
@@ -85,6 +85,20 @@ class Plan(Settings):
             yield
         finally:
             torch.set_num_threads(before)
+
+
+def _built(
+    model: Model, cut: str, head: str | None, shape: Shape, classes: int, seeds: Seeds, dtype: torch.dtype
+) -> Segments:
+    with seeds.fork("model"):
+        blocks = model.blocks(shape, classes)
+    for block in blocks.values():
+        block.to(dtype=dtype)
+    return split(blocks, cut, shape, head)
+
+
+_kept = lru_cache(maxsize=1)(_built)
+"""The last segments built: to draw initial weights takes longer than to copy them, and nobody gets more than a copy."""
 
 
 def state_of(segment: Segment) -> State:

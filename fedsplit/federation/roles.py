@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from fedsplit.errors import EngineError
 from fedsplit.federation.messages import Crossing, CutGradient, Hidden, HiddenGradient
-from fedsplit.federation.optimizer import memory_of, remember
 from fedsplit.federation.plan import Plan, State
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.step import ClientStep, ServerStep
@@ -29,8 +28,7 @@ class Client:
         self.holding = holding
         self._rng = rng
         self._optimizer = plan.optimizer.over(self.home)
-        if memory:
-            remember(self._optimizer, memory)
+        self._optimizer.remember(memory)
         self._step: ClientStep | None = None
         self._released: Tensor | None = None
         self._weights: Tensor | None = None
@@ -38,7 +36,7 @@ class Client:
     @property
     def memory(self) -> State:
         """What the optimiser knows by now."""
-        return memory_of(self._optimizer)
+        return self._optimizer.memory
 
     def batches(self, size: int, rng: Generator) -> Iterator[Holding]:
         """The holding once, in random order. A last batch of one row joins the one before it: it has no variance."""
@@ -79,9 +77,8 @@ class Client:
         defense = self._plan.defense
         penalty = defense.client_penalty(step)
         # One pass for both: the graph below the smashed data is shared, and is freed by the first backward.
-        ends = [(end, start) for end, start in ((released, answer.gradient), (penalty, None)) if end.requires_grad]
-        if ends:
-            torch.autograd.backward([end for end, _ in ends], [start for _, start in ends])
+        if ends := [end for end in (_ending(released, answer.gradient), penalty) if end.requires_grad]:
+            torch.autograd.backward(ends)
         defense.after_backward(self.segment, step, self._rng)
         self._released = None
 
@@ -116,8 +113,7 @@ class Server:
         self._plan = plan
         self.segment = segment
         self._optimizer = plan.optimizer.over(segment)
-        if memory:
-            remember(self._optimizer, memory)
+        self._optimizer.remember(memory)
         self.losses: list[float] = []
         """The task loss of each step, where the labels are here."""
         self._entry: Tensor | None = None
@@ -127,7 +123,7 @@ class Server:
     @property
     def memory(self) -> State:
         """What the optimiser keeps for the next round."""
-        return memory_of(self._optimizer) if self._plan.optimizer.state == "keep" else {}
+        return self._optimizer.memory if self._plan.optimizer.state == "keep" else {}
 
     def answer(self, message: Crossing | HiddenGradient) -> Hidden | CutGradient:
         """Trains on a crossing with labels; without them, hands on its features, and trains on the gradient at them."""
@@ -160,8 +156,7 @@ class Server:
         entry, features, penalty = self._entry, self._exit, self._penalty
         assert entry is not None and features is not None and penalty is not None, "a gradient came before a crossing"
         self._optimizer.zero_grad()
-        ends = [(end, start) for end, start in ((features, message.gradient), (penalty, None)) if end.requires_grad]
-        torch.autograd.backward([end for end, _ in ends], [start for _, start in ends])
+        torch.autograd.backward([end for end in (_ending(features, message.gradient), penalty) if end.requires_grad])
         self._optimizer.step()
         self._entry = self._exit = self._penalty = None
         return CutGradient(_finite(penalty, entry, "server"))
@@ -184,6 +179,13 @@ def _finite(loss: Tensor, inputs: Tensor, party: str) -> Tensor:
     if not (isfinite(float(loss.detach())) and bool(torch.isfinite(gradient).all())):
         raise EngineError("the loss is no longer finite", at=party, remedy="lower optimizer.learning_rate")
     return gradient
+
+
+def _ending(tensor: Tensor, gradient: Tensor) -> Tensor:
+    """A scalar whose gradient with respect to `tensor` is this one, bit for bit."""
+    # torch.autograd.backward takes a gradient as it is, too. To look at its shape it imports a package for symbolic
+    # mathematics, which takes half a second in every process.
+    return torch.dot(tensor.flatten(), gradient.flatten())
 
 
 @dataclass(frozen=True)

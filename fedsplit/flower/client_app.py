@@ -102,12 +102,11 @@ def _host(text: str) -> Host:
 
 def _holding(job: Job, client: int) -> Holding:
     """The client's prepared rows, built by the worker that needs them first."""
-    stage = "prepared" if job.plan.defense.augments else "private"
-    found = job.holding(stage, client)
+    found = job.prepared(client) if job.plan.defense.augments else job.private(client)
     if found is not None:
         return found
-    private = job.holding("private", client)
+    private = job.private(client)
     assert private is not None, f"the folder of the job holds no rows of client {client}"
     prepared = prepared_holding(job.plan, client, private, job.public(), job.start_at_client())
-    job.write_holding("prepared", client, prepared)
+    job.keep_prepared(client, prepared)
     return prepared

@@ -1,6 +1,5 @@
 """Errands as Ray tasks: each in a process of its own that holds the CPUs and GPUs it declared."""
 
-import asyncio
 import importlib
 import threading
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedsplit.errors import EngineError
 from fedsplit.federation.errand import Errand, Files
+from fedsplit.flower.board import Board
 from fedsplit.flower.grid.layout import Layout
 from fedsplit.flower.order import Order, read_files, write_files
 from fedsplit.flower.relay import Teller
@@ -21,9 +21,12 @@ from fedsplit.progress import observed_by
 _RETRIES = 3
 """How often an errand is done again whose process died."""
 
+Spreader = Callable[[Order, Callable[[str], None], Callable[[Progress], None]], None]
+"""(order, told of each errand that is done, told of its loops) -> every errand done."""
+
 
 def started_board() -> Any:
-    """A board for `spread`, on this machine: no other one may take it along. Starting one takes a second, so it is kept
+    """A board for `spread`, on this machine: no other one may take it along. Starting one takes a while, so it is kept
     for the next order."""
     here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
@@ -79,21 +82,6 @@ def do(errand: Errand, board: Any, *handed: Files) -> Files:
     with observed_by(Teller(lambda progress: ray.get(board.tell.remote(progress)), errand.name)):
         given = dict(zip(errand.after, handed, strict=True))
         return getattr(importlib.import_module(module), function)(errand.settings, given)
-
-
-class Board:
-    """Where tasks write how far they are, and the driver waits for news; becomes a Ray actor."""
-
-    def __init__(self) -> None:
-        self._news: asyncio.Queue[Progress | None] = asyncio.Queue()
-
-    async def tell(self, progress: Progress | None) -> None:
-        """From any task; None, from the driver: there will be no more."""
-        await self._news.put(progress)
-
-    async def next(self) -> Progress | None:
-        """Waits."""
-        return await self._news.get()
 
 
 def _show(board: Any, show: Callable[[Progress], None]) -> None:

@@ -1,10 +1,12 @@
 """One training as it travels between processes: settings as JSON, tensors as files that workers map into memory."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
-from typing import Literal
 
+import torch
 from pydantic import PositiveInt
 from safetensors.torch import load_file, save_file
 
@@ -17,12 +19,11 @@ from fedsplit.federation.trained import Standing
 from fedsplit.protocols.base import AnyProtocol
 from fedsplit.records.images import Holding, Images
 
-Stage = Literal["private", "prepared"]
-"""Rows as the client owns them, or after the defense's augmentation."""
-
-_START, _CLIENT, _PUBLIC, _TEST = "start", "client", "public", "test"
+_START, _CLIENT, _PUBLIC, _TEST, _PRIVATE = "start", "client", "public", "test", "private"
 _HOLDING = ("pixels", "labels", "weights", "rows", "watched")
 _IMAGES = ("pixels", "labels", "groups")
+_BOUNDS = "bounds"
+"""Beside the rows of all clients one after the other: where each client's begin, and where the last one's end."""
 
 
 class Job(Settings):
@@ -46,18 +47,17 @@ class Job(Settings):
 
     def write(self, start: Standing, data: FederationData) -> None:
         """Puts everything that the parties hold before training into the folder."""
-        Checkpoint(self.folder / _START, self.fingerprint).save(start, None)
+        Checkpoint(self.folder / _START, self.fingerprint).save(replace(start, client={}), None)
         _save(self.folder / _CLIENT, {name: value.clone() for name, value in start.client.items()})
         _save(self.folder / _PUBLIC, _parts(data.public, _IMAGES))
         _save(self.folder / _TEST, _parts(data.test, _IMAGES))
-        for client, holding in enumerate(data.holdings):
-            self.write_holding("private", client, holding)
+        _save(self.folder / _PRIVATE, _joined(data.holdings))
 
     def start(self) -> Standing:
         """The standing before the first round; for the server alone."""
         found = Checkpoint(self.folder / _START, self.fingerprint).load()
         assert found is not None, f"{self.folder} holds no job"
-        return found[0]
+        return replace(found[0], client=self.start_at_client())
 
     def test(self) -> Images:
         """The test rows; for the server alone."""
@@ -71,14 +71,24 @@ class Job(Settings):
         """The public rows."""
         return self._images(_PUBLIC)
 
-    def holding(self, stage: Stage, client: int) -> Holding | None:
-        """A client's rows, mapped into memory where they are on disk; None where they are not there yet."""
-        tensors = self._found(f"{stage}-{client}")
+    def private(self, client: int) -> Holding | None:
+        """The rows that a client owns, mapped into memory where they are on disk; None where it lives elsewhere."""
+        if (alone := _elsewhere.get(self.folder / _of(_PRIVATE, client))) is not None:
+            return Holding(**alone)
+        joined = self._found(_PRIVATE)
+        if joined is None:
+            return None
+        begin, end = joined[_BOUNDS][client : client + 2].tolist()
+        return Holding(**{name: joined[name][begin:end] for name in _HOLDING})
+
+    def prepared(self, client: int) -> Holding | None:
+        """A client's rows after the defense's augmentation; None where no worker has kept them yet."""
+        tensors = self._found(_of("prepared", client))
         return None if tensors is None else Holding(**tensors)
 
-    def write_holding(self, stage: Stage, client: int, holding: Holding) -> None:
-        """Keeps a client's rows for whichever worker needs them next."""
-        self._keep(f"{stage}-{client}", _parts(holding, _HOLDING))
+    def keep_prepared(self, client: int, holding: Holding) -> None:
+        """Keeps a client's augmented rows for whichever worker needs them next."""
+        self._keep(_of("prepared", client), _parts(holding, _HOLDING))
 
     @property
     def visible(self) -> bool:
@@ -86,8 +96,13 @@ class Job(Settings):
         return (self.folder / _PUBLIC).exists()
 
     def equipment(self, clients: Iterable[int]) -> dict[str, State]:
-        """What a machine needs that does not see the folder, to host these clients; by file name."""
-        return {name: self._known(name) for name in (_CLIENT, _PUBLIC, *(f"private-{client}" for client in clients))}
+        """What a machine needs that does not see the folder, to host these clients; by name."""
+        own: dict[str, State] = {}
+        for client in clients:
+            holding = self.private(client)
+            assert holding is not None, f"{self.folder} holds no rows of client {client}"
+            own[_of(_PRIVATE, client)] = _parts(holding, _HOLDING)
+        return {name: self._known(name) for name in (_CLIENT, _PUBLIC)} | own
 
     def accept(self, equipment: Mapping[str, State]) -> None:
         """Keeps in this process what a machine was sent that does not see the folder, and forgets all other jobs."""
@@ -121,6 +136,16 @@ class Job(Settings):
 
 _elsewhere: dict[Path, State] = {}
 """Files of a job whose folder this machine does not see, by the path they have where it does."""
+
+
+def _of(name: str, client: int) -> str:
+    return f"{name}-{client}"
+
+
+def _joined(holdings: Sequence[Holding]) -> State:
+    """All rows in one file, of which a worker reads those of its clients: a file for each would take a millisecond."""
+    rows = {name: torch.cat([getattr(holding, name) for holding in holdings]) for name in _HOLDING}
+    return {**rows, _BOUNDS: torch.tensor(list(accumulate(map(len, holdings), initial=0)))}
 
 
 def _parts(record: Holding | Images, names: tuple[str, ...]) -> State:

@@ -1,8 +1,10 @@
 """The child process that runs a simulation: jobs come in on its input, one JSON line each, and events go out.
 
 It leads a process group of its own, so an interrupt at the terminal reaches only the parent, and whatever Flower and
-Ray print goes to a log. When its input ends, its whole group does.
+Ray print goes to a log. When its input ends, its whole group does. What computes is imported while Ray starts.
 """
+
+from __future__ import annotations
 
 import importlib
 import os
@@ -11,21 +13,20 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from fedsplit.errors import EngineError, FedsplitError
-from fedsplit.flower.order import Order
 from fedsplit.flower.relay import Teller
-from fedsplit.flower.server_app import Runner
 from fedsplit.flower.simulation import Event, Progress
 from fedsplit.progress import observed_by
 
-Spreader = Callable[[Order, Callable[[str], None], Callable[[Progress], None]], None]
-"""(order, told of each errand that is done, told of its loops) -> every errand done."""
+if TYPE_CHECKING:
+    from fedsplit.flower.errands import Spreader
+    from fedsplit.flower.order import Order
+    from fedsplit.flower.server_app import Runner
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ class Output:
         self.send(Event(kind="given", text=name))
 
 
-def _listen(jobs: "SimpleQueue[str]", folder: Path) -> None:
+def _listen(jobs: SimpleQueue[str], folder: Path) -> None:
     for line in sys.stdin:
         jobs.put(line)
     # The parent is gone, and with it everybody who could want an answer or clean up.
@@ -74,7 +75,9 @@ def _listen(jobs: "SimpleQueue[str]", folder: Path) -> None:
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def _serve(jobs: "SimpleQueue[str]", output: Output, run: Runner, spread: Spreader | None = None) -> None:
+def _serve(jobs: SimpleQueue[str], output: Output, run: Runner, spread: Spreader | None = None) -> None:
+    from fedsplit.flower.order import Order
+
     while True:
         output.send(_answer(Order.model_validate_json(jobs.get()), output, run, spread))
 
@@ -86,7 +89,7 @@ def _answer(order: Order, output: Output, run: Runner, spread: Spreader | None) 
             spread(order, output.given, output.show)
             return Event(kind="done")
         with observed_by(Teller(output.show)):
-            return Event(kind="done", evaluation=run(order.job).evaluation)
+            return Event(kind="done", text=run(order.job).evaluation.model_dump_json())
     except FedsplitError as error:
         return Event(kind="failed", text=str(error))
     except Exception:

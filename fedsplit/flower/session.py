@@ -1,6 +1,12 @@
-"""The user's end of the child process that runs Flower: starts it once, gives it jobs, and ends it whatever happens."""
+"""The user's end of the child process that runs Flower: starts it once, gives it jobs, and ends it whatever happens.
+
+Imports nothing that computes: the child starts while that is imported here.
+"""
+
+from __future__ import annotations
 
 import atexit
+import importlib.util
 import os
 import shutil
 import signal
@@ -10,11 +16,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedsplit.errors import EngineError
-from fedsplit.flower.order import Order
 from fedsplit.flower.relay import Shower
 from fedsplit.flower.simulation import Event, Simulation
+
+if TYPE_CHECKING:
+    from fedsplit.flower.order import Order
 
 _SETTINGS = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 """No usage reports; and workers, which do all of the work, step back for nobody (Ray would have them do so)."""
@@ -105,6 +114,13 @@ def close_session() -> None:
     """Ends whatever runs."""
     while _running:
         _running.popitem()[1].close()
+
+
+def require_flower(kind: str) -> None:
+    """Raises EngineError where Flower or Ray is not installed."""
+    if importlib.util.find_spec("flwr") is None or importlib.util.find_spec("ray") is None:
+        remedy = "pip install 'fedsplit[flower]', or use engine: {kind: inline}"
+        raise EngineError("Flower or Ray is not installed", at="engine", value=kind, remedy=remedy)
 
 
 def _python_path() -> str:

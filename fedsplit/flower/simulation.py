@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 from pydantic import NonNegativeFloat, PositiveInt
 
 from fedsplit.component import Settings
-from fedsplit.federation.evaluation import Evaluation
 
 
 class Simulation(Settings):
@@ -31,7 +30,7 @@ class Stock(Simulation):
 class Sticky(Simulation):
     """On the grid of sticky workers."""
 
-    runner = "fedsplit.flower.sticky"
+    runner = "fedsplit.flower.cluster"
 
     workers: PositiveInt | None
     """Processes side by side: they host clients, or do errands; None where a cluster that is already there decides."""
@@ -60,6 +59,4 @@ class Event(Settings):
     progress: Progress | None = None
     text: str = ""
     """given: the errand's name; what it gave lies in the folder of this name. failed: the error's line. crashed: the
-    traceback."""
-    evaluation: Evaluation | None = None
-    """done: what the trained model is worth, where the order was a training."""
+    traceback. done: what the trained model is worth, as JSON, where the order was a training."""

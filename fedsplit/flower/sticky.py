@@ -1,30 +1,24 @@
-"""The same apps on our own grid, in a Ray of its own or in a cluster that is already there."""
+"""The same apps on our own grid, in a Ray that runs."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-import ray
+from functools import cache
 
 from fedsplit.errors import EngineError
 from fedsplit.federation.trained import Trained
 from fedsplit.flower.equipment import equip
-from fedsplit.flower.errands import spread, started_board
+from fedsplit.flower.errands import Spreader, spread, started_board
 from fedsplit.flower.grid.grid import StickyGrid, room
 from fedsplit.flower.grid.layout import Layout
 from fedsplit.flower.job import Job
 from fedsplit.flower.order import Order
-from fedsplit.flower.process import Spreader
 from fedsplit.flower.server_app import Runner, run_job
 from fedsplit.flower.simulation import Progress, Sticky
 
 _APP = "fedsplit.flower.client_app:app"
 
 
-def run(layout: str, folder: Path, serve: Callable[[Runner, Spreader], None]) -> None:
-    """Hands `serve` the means to run jobs and to do errands."""
-    simulation = Sticky.model_validate_json(layout)
-    ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False, **_where(simulation, folder))
+def serve_in(simulation: Sticky, serve: Callable[[Runner, Spreader], None]) -> None:
+    """Hands `serve` the means to run jobs and to do errands in a running Ray."""
     one = Layout(workers=1, cpus_per_worker=simulation.cpus_per_client, gpus_per_worker=simulation.gpus_per_client)
     fitting = room(one)
     if not fitting:
@@ -32,7 +26,7 @@ def run(layout: str, folder: Path, serve: Callable[[Runner, Spreader], None]) ->
         remedy = "lower engine.cpus_per_client or engine.gpus_per_client"
         raise EngineError(f"no machine has room for a worker with {needs}", at="engine", remedy=remedy)
     workers = one.model_copy(update={"workers": min(simulation.workers or fitting, fitting)})
-    grids, board = _Grids(workers), started_board()
+    grids, board = _Grids(workers), cache(started_board)
 
     def train(job: Job) -> Trained:
         grid = grids.running(job.clients)
@@ -48,7 +42,7 @@ def run(layout: str, folder: Path, serve: Callable[[Runner, Spreader], None]) ->
     def errands(order: Order, given: Callable[[str], None], show: Callable[[Progress], None]) -> None:
         # Workers of a grid hold what errands need.
         grids.close()
-        spread(board, order, given, show, workers)
+        spread(board(), order, given, show, workers)
 
     serve(train, errands)
 
@@ -71,11 +65,3 @@ class _Grids:
         if self._grid is not None:
             self._grid.close()
             self._grid = None
-
-
-def _where(simulation: Sticky, folder: Path) -> dict[str, Any]:
-    if simulation.address is not None:
-        return {"address": simulation.address}
-    # Said in words, since RAY_ADDRESS would count otherwise. Of the GPUs, Ray counts those that are there.
-    assert simulation.workers is not None, "without a cluster, somebody else has counted"
-    return {"address": "local", "num_cpus": simulation.workers * simulation.cpus_per_client, "_temp_dir": str(folder)}

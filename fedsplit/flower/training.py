@@ -1,6 +1,5 @@
 """One training in a running simulation, from the user's process: everything into a folder, and the result out of it."""
 
-import importlib.util
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from fedsplit.errors import EngineError
 from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.errand import Errand, Files, Handed
+from fedsplit.federation.evaluation import Evaluation
 from fedsplit.federation.ledger import Recording
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import FederationData
@@ -54,8 +54,8 @@ def train(
         raise
     shutil.rmtree(folder, ignore_errors=True)
     found = checkpoint.load()
-    assert found is not None and done.evaluation is not None, "a finished training has a checkpoint and a worth"
-    return Trained(*found, done.evaluation)
+    assert found is not None, "a finished training has a checkpoint"
+    return Trained(*found, Evaluation.model_validate_json(done.text))
 
 
 def give(simulation: Simulation, errands: Sequence[Errand], handed: Handed) -> Iterator[tuple[str, Files]]:
@@ -77,10 +77,3 @@ def give(simulation: Simulation, errands: Sequence[Errand], handed: Handed) -> I
         close_session()
         raise
     shutil.rmtree(given, ignore_errors=True)
-
-
-def require_flower(kind: str) -> None:
-    """Raises EngineError where Flower or Ray is not installed."""
-    if importlib.util.find_spec("flwr") is None or importlib.util.find_spec("ray") is None:
-        remedy = "pip install 'fedsplit[flower]', or use engine: {kind: inline}"
-        raise EngineError("Flower or Ray is not installed", at="engine", value=kind, remedy=remedy)

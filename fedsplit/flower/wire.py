@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -47,8 +48,8 @@ def unpack(content: RecordDict) -> Message:
 def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
     """Tensors and numbers of a record by path; what is None is left out."""
     if is_dataclass(value):
-        for field in fields(value):
-            yield from _leaves(f"{path}/{field.name}", getattr(value, field.name))
+        for name in _hints(type(value)):
+            yield from _leaves(f"{path}/{name}", getattr(value, name))
     elif isinstance(value, dict):
         yield from ((f"{path}{_ENTRY}{name}", entry) for name, entry in value.items())
     elif isinstance(value, tuple) and any(is_dataclass(part) for part in value):
@@ -62,9 +63,15 @@ def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
 
 
 def _built(kind: type[_Record], path: str, leaves: Mapping[str, Any]) -> _Record:
+    return kind(**{name: _value(hint, f"{path}/{name}", leaves) for name, hint in _hints(kind).items()})
+
+
+@cache
+def _hints(kind: type[object]) -> dict[str, Any]:
+    """The type of each field. To find them out takes longer than all the rest."""
     hints = get_type_hints(kind)
     assert is_dataclass(kind)
-    return kind(**{field.name: _value(hints[field.name], f"{path}/{field.name}", leaves) for field in fields(kind)})
+    return {field.name: hints[field.name] for field in fields(kind)}
 
 
 def _value(hint: Any, path: str, leaves: Mapping[str, Any]) -> Any:

@@ -17,7 +17,8 @@ class Model(Component):
     def blocks(self, shape: Shape, classes: int) -> "OrderedDict[str, nn.Module]":
         """Fresh blocks, (n, *shape) -> (n, classes) logits when applied one after the other.
 
-        Names are Python identifiers. Initial weights come from torch's global generator, which the caller forks.
+        Names are Python identifiers. Initial weights come from torch's global generator, which the caller forks. What
+        is trained is a deep copy: a hook on a module is copied, a hook on a tensor is not.
         """
 
 

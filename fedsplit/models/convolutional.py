@@ -1,9 +1,9 @@
 """Five convolutions and two dense layers, the network for colour images of Dibbo, Breuer, Moore and Teti, ECCV 2024."""
 
 from collections import OrderedDict
+from math import ceil, prod
 from typing import Annotated
 
-import torch
 from pydantic import Field, PositiveInt
 from torch import nn
 
@@ -32,9 +32,7 @@ class Convolutional(Model):
                 blocks[f"pool{stage}"] = nn.MaxPool2d(2, ceil_mode=True)
             blocks[f"norm{stage}"] = nn.BatchNorm2d(outputs)
             inputs = outputs
-        with torch.device("meta"):
-            pools = [nn.MaxPool2d(2, ceil_mode=True) for _ in self.features[1:]]
-            flat = nn.Sequential(*pools)(torch.empty((1, inputs, *shape[1:]))).numel()
+        flat = inputs * prod(ceil(side / 2 ** (len(self.features) - 1)) for side in shape[1:])
         blocks["dense"] = nn.Sequential(nn.Flatten(), nn.Linear(flat, self.hidden), nn.ReLU())
         blocks["logits"] = nn.Linear(self.hidden, classes)
         return blocks

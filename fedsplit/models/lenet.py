@@ -1,8 +1,8 @@
 """A small convolutional network (LeCun, Bottou, Bengio, Haffner, Proceedings of the IEEE 1998)."""
 
 from collections import OrderedDict
+from math import ceil, prod
 
-import torch
 from pydantic import PositiveInt
 from torch import nn
 
@@ -28,9 +28,7 @@ class LeNet(Model):
                 blocks[f"norm{stage}"] = nn.BatchNorm2d(outputs)
             blocks[f"relu{stage}"] = nn.ReLU()
             blocks[f"pool{stage}"] = nn.MaxPool2d(2, ceil_mode=True)
-        with torch.device("meta"):
-            pooled = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d(2, ceil_mode=True))
-            flat = pooled(torch.empty((1, second, *shape[1:]))).numel()
+        flat = second * prod(ceil(side / 4) for side in shape[1:])
         blocks["dense1"] = nn.Sequential(nn.Flatten(), nn.Linear(flat, 120), nn.ReLU())
         blocks["dense2"] = nn.Sequential(nn.Linear(120, 84), nn.ReLU())
         blocks["logits"] = nn.Linear(84, classes)

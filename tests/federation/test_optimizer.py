@@ -3,7 +3,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from fedsplit.federation.optimizer import Adam, Optimizer, StochasticGradientDescent, memory_of, remember
+from fedsplit.federation.mover import Mover
+from fedsplit.federation.optimizer import Adam, Optimizer, StochasticGradientDescent
 
 KINDS = [
     Adam(weight_decay=0.01),
@@ -20,7 +21,7 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
 
 
-def step(module: nn.Module, optimizer: torch.optim.Optimizer, number: int) -> None:
+def step(module: nn.Module, optimizer: Mover | torch.optim.Optimizer, number: int) -> None:
     optimizer.zero_grad()
     inputs = torch.linspace(-number, number, 6, dtype=torch.float64).view(2, 3)
     module(inputs).square().sum().backward()
@@ -32,15 +33,50 @@ def settings(request: pytest.FixtureRequest) -> Adam | StochasticGradientDescent
     return request.param
 
 
+@pytest.mark.parametrize(
+    ("settings", "kind", "arguments"),
+    [
+        (Adam(learning_rate=0.1, weight_decay=0.01), torch.optim.Adam, {"weight_decay": 0.01}),
+        (StochasticGradientDescent(learning_rate=0.1, momentum=0.9), torch.optim.SGD, {"momentum": 0.9}),
+        (StochasticGradientDescent(learning_rate=0.1, weight_decay=0.01), torch.optim.SGD, {"weight_decay": 0.01}),
+    ],
+    ids=IDS,
+)
+def test_it_moves_as_torchs_own_does_and_knows_the_same(settings, kind, arguments) -> None:
+    module, other = network(), network()
+    mover, reference = settings.over(module), kind(other.parameters(), lr=0.1, **arguments)
+    for number in (1, 2, 3):
+        step(module, mover, number)
+        step(other, reference, number)
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), other.parameters(), strict=True))
+    states = reference.state_dict()["state"].items()
+    known = {
+        f"{number}/{name}": value for number, state in states for name, value in state.items() if value is not None
+    }
+    assert set(mover.memory) == set(known)
+    assert all(torch.equal(value, known[key]) for key, value in mover.memory.items())
+
+
+def test_what_has_no_gradient_stays_and_counts_no_step(settings) -> None:
+    module, other = network(), network()
+    mover, reference = settings.over(module), settings.over(other)
+    step(other, reference, 2)
+    still = module[0].weight.clone()
+    module[2](torch.ones(1, 4, dtype=torch.float64)).sum().backward()
+    mover.step()
+    assert torch.equal(module[0].weight, still)
+    assert not any(key.startswith(("0/", "1/")) for key in mover.memory)
+
+
 def test_an_optimiser_that_remembers_goes_on_as_if_it_had_never_stopped(settings) -> None:
     module, other = network(), network()
     optimizer, interrupted = settings.over(module), settings.over(other)
     for number in (1, 2, 3):
         step(module, optimizer, number)
         step(other, interrupted, number)
-        memory = memory_of(interrupted)
+        memory = interrupted.memory
         interrupted = settings.over(other)
-        remember(interrupted, memory)
+        interrupted.remember(memory)
     for mine, its in zip(module.parameters(), other.parameters(), strict=True):
         assert torch.equal(mine, its)
 
@@ -49,11 +85,11 @@ def test_a_memory_is_a_copy(settings) -> None:
     module = network()
     optimizer = settings.over(module)
     step(module, optimizer, 1)
-    memory = memory_of(optimizer)
+    memory = optimizer.memory
     kept = {name: value.clone() for name, value in memory.items()}
     step(module, optimizer, 2)
     assert all(torch.equal(value, kept[name]) for name, value in memory.items())
-    remember(optimizer, memory)
+    optimizer.remember(memory)
     step(module, optimizer, 3)
     assert all(torch.equal(value, kept[name]) for name, value in memory.items())
 
@@ -65,7 +101,7 @@ def test_what_is_frozen_is_not_moved_and_needs_no_memory(settings) -> None:
     optimizer = settings.over(module)
     step(module, optimizer, 1)
     assert torch.equal(module[0].weight, frozen)
-    assert all(int(key.split("/")[0]) < 2 for key in memory_of(optimizer))
+    assert all(int(key.split("/")[0]) < 2 for key in optimizer.memory)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +112,7 @@ def test_nothing_to_move_is_no_error(settings, module: nn.Module) -> None:
     before = {name: value.clone() for name, value in module.state_dict().items()}
     optimizer.zero_grad()
     optimizer.step()
-    remember(optimizer, memory_of(optimizer))
+    optimizer.remember(optimizer.memory)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 

@@ -41,6 +41,27 @@ def test_segments_are_fresh_and_alike_each_time_and_differ_by_seed() -> None:
     assert not torch.equal(other["rows.0.weight"], state_of(first.client)["rows.0.weight"])
 
 
+def test_what_is_done_to_segments_is_done_to_no_others() -> None:
+    plan = plan_of(**NORMALISED)
+    expected = state_of(plan.segments().whole)
+    changed = plan.segments()
+    for value in changed.whole.state_dict().values():
+        value.zero_()
+    plan.prepare(changed.client.eval(), state_of(changed.client), training=False)
+    again = plan.segments()
+    assert_same(state_of(again.whole), expected, 0.0)
+    assert all(module.training for module in again.whole.modules())
+
+
+def test_plans_that_differ_have_segments_of_their_own_whoever_asked_last() -> None:
+    plans = [plan_of(), plan_of(seed=6), plan_of(defense=LowRank(rank=3)), plan_of(precision="float64"), plan_of()]
+    states = [state_of(plan.segments().whole) for plan in plans]
+    assert_same(states[0], states[-1], 0.0)
+    assert not torch.equal(states[1]["rows.0.weight"], states[0]["rows.0.weight"])
+    assert set(states[2]) > set(states[0])
+    assert states[3]["rows.0.weight"].dtype == torch.float64
+
+
 def test_segments_can_be_tried_out_without_memory() -> None:
     for device in ("cpu", "cuda"):
         with torch.device("meta"):

@@ -4,21 +4,22 @@ import shutil
 from pathlib import Path
 
 from fedsplit.federation.ledger import Recording
+from fedsplit.federation.roles import FederationData
 from fedsplit.flower.job import Job
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
 from tests.federation.builders import bits, federation, plan_of, started
 
 
-def job_of(folder: Path) -> Job:
+def job_of(folder: Path, data: FederationData | None = None) -> Job:
     folder.mkdir()
-    data = federation()
+    data = data or federation()
     plan, start = started(plan_of(), data.public)
     job = Job(
         protocol=SplitFedV1(),
         plan=plan,
         recording=Recording(),
         class_names=data.public.class_names,
-        clients=3,
+        clients=len(data.holdings),
         folder=folder,
         cell=folder / "cell",
         fingerprint="this",
@@ -30,11 +31,19 @@ def job_of(folder: Path) -> Job:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     job, data = job_of(tmp_path / "job"), federation()
     assert job.visible
-    assert bits(job.holding("private", 1)) == bits(data.holdings[1])
-    assert job.holding("prepared", 1) is None
+    assert bits(job.private(1)) == bits(data.holdings[1])
+    assert job.prepared(1) is None
     assert bits(job.public()) == bits(data.public)
     assert bits(job.test()) == bits(data.test)
     assert bits(job.start_at_client()) == bits(job.start().client)
+    assert bits(job.start()) == bits(started(plan_of(), data.public)[1])
+
+
+def test_every_client_has_its_rows_and_the_number_of_files_is_that_of_one(tmp_path: Path) -> None:
+    data = federation((5, 2, 9, 4))
+    job, other = job_of(tmp_path / "job", data), job_of(tmp_path / "other", federation((3,)))
+    assert [bits(job.private(client)) for client in range(4)] == [bits(holding) for holding in data.holdings]
+    assert len(list(job.folder.iterdir())) == len(list(other.folder.iterdir()))
 
 
 def test_equipment_stands_for_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -43,12 +52,12 @@ def test_equipment_stands_for_a_folder_that_is_not_there(tmp_path: Path) -> None
     shutil.rmtree(tmp_path / "job")
     assert not job.visible
     job.accept(equipment)
-    assert bits(job.holding("private", 2)) == bits(data.holdings[2])
-    assert job.holding("private", 1) is None, "rows of a client that lives elsewhere"
+    assert bits(job.private(2)) == bits(data.holdings[2])
+    assert job.private(1) is None, "rows of a client that lives elsewhere"
     assert bits(job.public()) == bits(data.public)
     assert bits(job.start_at_client()) == start
-    job.write_holding("prepared", 0, data.holdings[1])
-    assert bits(job.holding("prepared", 0)) == bits(data.holdings[1])
+    job.keep_prepared(0, data.holdings[1])
+    assert bits(job.prepared(0)) == bits(data.holdings[1])
     assert not (tmp_path / "job").exists()
 
 
@@ -58,4 +67,4 @@ def test_equipment_of_an_earlier_job_is_forgotten(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "earlier")
     earlier.accept(equipment)
     later.accept(more)
-    assert earlier.holding("private", 0) is None
+    assert earlier.private(0) is None
