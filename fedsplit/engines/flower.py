@@ -3,7 +3,7 @@
 
 import os
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import PositiveInt
 
 from fedsplit.engines.base import Engine
 from fedsplit.federation.checkpoint import Checkpoint
@@ -11,7 +11,7 @@ from fedsplit.federation.ledger import Recording
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Standing, Trained
-from fedsplit.flower.simulation import Stock
+from fedsplit.flower.simulation import Gpus, Stock
 from fedsplit.flower.training import require_flower, train
 from fedsplit.protocols.base import Protocol
 
@@ -26,7 +26,7 @@ class Flower(Engine):
     than the machine has CPUs busy. With the environment's RAY_ADDRESS, the cluster's size decides."""
     cpus_per_client: PositiveInt = 1
     """CPUs that Ray sets aside for one client."""
-    gpus_per_client: NonNegativeFloat = 0.0
+    gpus_per_client: Gpus = 0.0
     """Share of one GPU for one client; 0.25 puts four clients on each GPU. It limits their number, not their memory."""
 
     def train(

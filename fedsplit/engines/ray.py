@@ -4,7 +4,7 @@ meets the same process, and an exchange costs about a millisecond."""
 import os
 from collections.abc import Callable, Iterator, Sequence
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import PositiveInt
 
 from fedsplit.engines.base import Engine
 from fedsplit.federation.checkpoint import Checkpoint
@@ -14,7 +14,7 @@ from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Standing, Trained
 from fedsplit.flower.session import session
-from fedsplit.flower.simulation import Sticky
+from fedsplit.flower.simulation import Gpus, Sticky
 from fedsplit.flower.training import give, require_flower, train
 from fedsplit.protocols.base import Protocol
 
@@ -30,8 +30,11 @@ class Ray(Engine):
     whole cell each."""
     cpus_per_client: PositiveInt = 1
     """CPUs that Ray sets aside for each worker, which serves one client at a time."""
-    gpus_per_client: NonNegativeFloat = 0.0
+    gpus_per_client: Gpus = 0.0
     """Share of one GPU for each worker; 0.25 puts four on each. It limits their number, not their memory."""
+    gpus_for_server: Gpus = 0.0
+    """Share of one GPU that Ray keeps free of workers for the server segment, on the machine of the command; the server
+    then uses this one alone. With 0 it uses the machine's first GPU beside whatever Ray places there."""
     address: str | None = None
     """A running Ray cluster to join: `auto` for the one this machine belongs to, or host:port of its head. By default
     one of its own, on this machine."""
@@ -75,5 +78,6 @@ class Ray(Engine):
             workers=workers,
             cpus_per_client=self.cpus_per_client,
             gpus_per_client=self.gpus_per_client,
+            gpus_for_server=self.gpus_for_server,
             address=self.address,
         )
