@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from fedsplit.errors import EngineError
 from fedsplit.federation.errand import Errand, Files
 from fedsplit.flower.order import ORDER, Order
 from fedsplit.flower.relay import Teller
 from fedsplit.flower.simulation import Progress
 from fedsplit.progress import observed_by
+
+_RETRIES = 3
+"""How often an errand is done again whose process died."""
 
 
 def started_board() -> Any:
@@ -42,13 +46,15 @@ def spread(
     assert order.given is not None, "errands need a folder for what they give"
     showing = threading.Thread(target=_show, args=(board, show), daemon=True)
     showing.start()
-    task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(do)
+    task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=_RETRIES)(do)
     waiting = {task.remote(errand, board): errand for errand in order.errands}
     try:
         while waiting:
             (done,), _ = ray.wait(list(waiting))
-            _write(order.given / waiting[done].name, _result(done))
-            given(waiting.pop(done).name)
+            name = waiting[done].name
+            _write(order.given / name, _result(done, name))
+            del waiting[done]
+            given(name)
     finally:
         for unfinished in waiting:
             ray.cancel(unfinished, force=True)
@@ -88,11 +94,17 @@ def _news(board: Any) -> Progress | None:
     return cast(Progress | None, ray.get(board.next.remote()))
 
 
-def _result(done: Any) -> Files:
+def _result(done: Any, name: str) -> Files:
     try:
         return ray.get(done)
     except RayTaskError as error:
         raise error.cause from error
+    except RayError as error:
+        # Ray tells at length; its first line says what happened.
+        first, *_ = str(error).strip().splitlines() or [""]
+        reason = f"its process died each time ({type(error).__name__}: {first})"
+        remedy = "have fewer cells side by side (engine.workers), or give the machine more memory"
+        raise EngineError(reason, at=name, remedy=remedy) from error
 
 
 def _write(folder: Path, files: Files) -> None:
