@@ -52,6 +52,7 @@ class Scenario(Settings):
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """Threads of torch per worker; results depend on it."""
     precision: Precision = "float32"
+    """Of what is computed; bfloat16 means the forward and backward passes of training steps alone, by autocast."""
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     """Where segments are trained (inline engine) and attacks run."""
     dataset: AnyDataset

@@ -6,11 +6,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import PositiveInt
 
 from fedsplit.engines.base import Engine
 from fedsplit.flower.session import require_flower
-from fedsplit.flower.simulation import Stock
+from fedsplit.flower.simulation import Gpus, Stock
 
 if TYPE_CHECKING:
     from fedsplit.federation.checkpoint import Checkpoint
@@ -31,7 +31,7 @@ class Flower(Engine):
     than the machine has CPUs busy. With the environment's RAY_ADDRESS, the cluster's size decides."""
     cpus_per_client: PositiveInt = 1
     """CPUs that Ray sets aside for one client."""
-    gpus_per_client: NonNegativeFloat = 0.0
+    gpus_per_client: Gpus = 0.0
     """Share of one GPU for one client; 0.25 puts four clients on each GPU. It limits their number, not their memory."""
 
     def train(

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import PositiveInt
 
 from fedsplit.engines.base import Engine
 from fedsplit.federation.errand import Doer, Errand, Files, one_by_one
 from fedsplit.flower.session import require_flower, session
-from fedsplit.flower.simulation import Sticky
+from fedsplit.flower.simulation import Gpus, Sticky
 
 if TYPE_CHECKING:
     from fedsplit.federation.checkpoint import Checkpoint
@@ -35,8 +35,11 @@ class Ray(Engine):
     whole cell each."""
     cpus_per_client: PositiveInt = 1
     """CPUs that Ray sets aside for each worker, which serves one client at a time."""
-    gpus_per_client: NonNegativeFloat = 0.0
+    gpus_per_client: Gpus = 0.0
     """Share of one GPU for each worker; 0.25 puts four on each. It limits their number, not their memory."""
+    gpus_for_server: Gpus = 0.0
+    """Share of one GPU that Ray keeps free of workers for the server segment, on the machine of the command; the server
+    then uses this one alone. With 0 it uses the machine's first GPU beside whatever Ray places there."""
     address: str | None = None
     """A running Ray cluster to join: `auto` for the one this machine belongs to, or host:port of its head. By default
     one of its own, on this machine."""
@@ -90,5 +93,6 @@ class Ray(Engine):
             workers=workers,
             cpus_per_client=self.cpus_per_client,
             gpus_per_client=self.gpus_per_client,
+            gpus_for_server=self.gpus_for_server,
             address=self.address,
         )

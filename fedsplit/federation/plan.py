@@ -1,7 +1,7 @@
 """Everything that all parties of a federation agree on before the first round; serialisable as settings."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from functools import lru_cache
 from typing import Literal
@@ -21,8 +21,10 @@ from fedsplit.split import Segment, Segments, split
 State = dict[str, Tensor]
 """Parameters and buffers by name."""
 
-Precision = Literal["float32", "float64"]
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+Precision = Literal["float32", "float64", "bfloat16"]
+"""bfloat16: mixed, as torch's autocast does it, at the steps of a training alone. Images, parameters, optimisers, all
+that crosses the cut and whatever happens after the training are float32."""
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
 
 class Plan(Settings):
@@ -75,6 +77,12 @@ class Plan(Settings):
                 block.eval()
                 block.requires_grad_(requires_grad=False)
         return segment
+
+    def stepping(self) -> AbstractContextManager[object]:
+        """Runs the forward pass of a training step as precisely as the plan says."""
+        if self.precision != "bfloat16":
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
 
     @contextmanager
     def threaded(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from fedsplit.federation.messages import Crossing, CutGradient, Hidden, HiddenGr
 from fedsplit.federation.plan import Plan, State
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.step import ClientStep, ServerStep
-from fedsplit.split import Segment, Segments
+from fedsplit.split import Features, Segment, Segments
 
 
 class Client:
@@ -53,7 +53,7 @@ class Client:
         labels = batch.labels.to(self._plan.device)
         self._weights = batch.weights.to(self._plan.device, self._plan.dtype)
         self._optimizer.zero_grad()
-        features = self.segment.features(images)
+        features = _features(self._plan, self.segment, images)
         smashed = released = features[-1][1]
         for member in self._plan.defense.releasing("training"):
             released = member.release(released, self._rng)
@@ -66,7 +66,8 @@ class Client:
         step, weights = self._step, self._weights
         assert self._head is not None and step is not None and weights is not None, "features came before a sending"
         features = hidden.features.clone().requires_grad_()
-        loss = task_loss(self._head(features), step.labels, weights)
+        logits = _features(self._plan, self._head, features)[-1][1]
+        loss = task_loss(logits, step.labels, weights)
         loss.backward()
         return HiddenGradient(_finite(loss, features, "client")), float(loss.detach())
 
@@ -135,7 +136,7 @@ class Server:
         """Trains on one crossing; the gradient at the cut is of the mean loss over its rows."""
         assert crossing.labels is not None, "the labels stay home"
         smashed = crossing.smashed.clone().requires_grad_()
-        features = self.segment.features(smashed)
+        features = _features(self._plan, self.segment, smashed)
         logits = features[-1][1]
         task = task_loss(logits, crossing.labels, crossing.weights)
         penalty = self._plan.defense.server_penalty(ServerStep(features, logits, crossing.labels))
@@ -147,7 +148,7 @@ class Server:
 
     def _begin(self, crossing: Crossing) -> Hidden:
         self._entry = crossing.smashed.clone().requires_grad_()
-        features = self.segment.features(self._entry)
+        features = _features(self._plan, self.segment, self._entry)
         self._exit = features[-1][1]
         self._penalty = self._plan.defense.server_penalty(ServerStep(features, None, None))
         return Hidden(self._exit.detach())
@@ -171,6 +172,13 @@ def task_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """The weighted mean of the rows' cross-entropies."""
     losses = F.cross_entropy(logits, labels, reduction="none")
     return (losses * weights).sum() / weights.sum()
+
+
+def _features(plan: Plan, segment: Segment, inputs: Tensor) -> Features:
+    """Of a training step. Defenses, losses and the other party get them in the plan's own type."""
+    with plan.stepping():
+        features = segment.features(inputs)
+    return tuple((name, output.to(plan.dtype)) for name, output in features)
 
 
 def _finite(loss: Tensor, inputs: Tensor, party: str) -> Tensor:

@@ -1,10 +1,20 @@
 """What parent and child process agree on: how a simulation is laid out, and what the child tells while it runs."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import AfterValidator, NonNegativeFloat, PositiveInt
 
 from fedsplit.component import Settings
+
+
+def _share_or_whole(gpus: float) -> float:
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(f"Ray gives a share of one GPU, or whole ones: use {int(gpus)} or {int(gpus) + 1}")
+    return gpus
+
+
+Gpus = Annotated[NonNegativeFloat, AfterValidator(_share_or_whole)]
+"""What Ray sets aside: a share of one GPU, or whole ones."""
 
 
 class Simulation(Settings):
@@ -14,7 +24,7 @@ class Simulation(Settings):
     """The module whose `run` the child process runs."""
 
     cpus_per_client: PositiveInt
-    gpus_per_client: NonNegativeFloat
+    gpus_per_client: Gpus
 
 
 class Stock(Simulation):
@@ -34,6 +44,8 @@ class Sticky(Simulation):
 
     workers: PositiveInt | None
     """Processes side by side: they host clients, or do errands; None where a cluster that is already there decides."""
+    gpus_for_server: Gpus
+    """Of the machine of the child process, which holds the server segment."""
     address: str | None
     """Of the Ray cluster they run in; None for one of their own, which ends with them."""
 

@@ -7,10 +7,12 @@ from fedsplit.errors import EngineError
 from fedsplit.federation.trained import Trained
 from fedsplit.flower.equipment import equip
 from fedsplit.flower.errands import Spreader, spread, started_board
-from fedsplit.flower.grid.grid import StickyGrid, room
+from fedsplit.flower.grid.grid import StickyGrid
 from fedsplit.flower.grid.layout import Layout
+from fedsplit.flower.grid.room import room
 from fedsplit.flower.job import Job
 from fedsplit.flower.order import Order
+from fedsplit.flower.reservation import reserved
 from fedsplit.flower.server_app import Runner, run_job
 from fedsplit.flower.simulation import Progress, Sticky
 
@@ -19,13 +21,13 @@ _APP = "fedsplit.flower.client_app:app"
 
 def serve_in(simulation: Sticky, serve: Callable[[Runner, Spreader], None]) -> None:
     """Hands `serve` the means to run jobs and to do errands in a running Ray."""
-    one = Layout(workers=1, cpus_per_worker=simulation.cpus_per_client, gpus_per_worker=simulation.gpus_per_client)
-    fitting = room(one)
-    if not fitting:
-        needs = f"{simulation.cpus_per_client} CPUs and {simulation.gpus_per_client:g} GPUs"
-        remedy = "lower engine.cpus_per_client or engine.gpus_per_client"
-        raise EngineError(f"no machine has room for a worker with {needs}", at="engine", remedy=remedy)
-    workers = one.model_copy(update={"workers": min(simulation.workers or fitting, fitting)})
+    # Before any worker: the server is where it is, while workers go where they find room.
+    with reserved(simulation.gpus_for_server):
+        _serve(simulation, serve)
+
+
+def _serve(simulation: Sticky, serve: Callable[[Runner, Spreader], None]) -> None:
+    workers = _workers(simulation)
     grids, board = _Grids(workers), cache(started_board)
 
     def train(job: Job) -> Trained:
@@ -65,3 +67,20 @@ class _Grids:
         if self._grid is not None:
             self._grid.close()
             self._grid = None
+
+
+def _workers(simulation: Sticky) -> Layout:
+    """As many as there is room for, or fewer where the user says so. Raises EngineError where there is none."""
+    one = Layout(
+        workers=1,
+        cpus_per_worker=simulation.cpus_per_client,
+        gpus_per_worker=simulation.gpus_per_client,
+        gpus_for_server=simulation.gpus_for_server,
+    )
+    fitting = room(one)
+    if not fitting:
+        needs = f"{simulation.cpus_per_client} CPUs and {simulation.gpus_per_client:g} GPUs"
+        beside = f" beside the server with {simulation.gpus_for_server:g} GPUs" if simulation.gpus_for_server else ""
+        remedy = "lower engine.cpus_per_client, engine.gpus_per_client or engine.gpus_for_server"
+        raise EngineError(f"no machine has room for a worker with {needs}{beside}", at="engine", remedy=remedy)
+    return one.model_copy(update={"workers": min(simulation.workers or fitting, fitting)})

@@ -14,7 +14,7 @@ from fedsplit.engines.base import Engine
 from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.ledger import Recording
 from fedsplit.federation.optimizer import Adam
-from fedsplit.federation.plan import Plan, state_of
+from fedsplit.federation.plan import Plan, Precision, state_of
 from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Standing, Trained
 from fedsplit.models.linear import Linear
@@ -105,11 +105,13 @@ def train(
     defense: Defense = GaussianNoise(std=0.3),  # noqa: B008  (frozen)
     protocol: Protocol = SplitFedV1(rounds=3, local_epochs=2, batch_size=8, participation=0.7),  # noqa: B008
     head: str | None = None,
+    precision: Precision = "float32",
 ) -> Trained:
     plan = Plan(
         model=Linear(width=7),
         cut="rows",
         head=head,
+        precision=precision,
         defense=defense,
         optimizer=Adam(state="keep"),
         shape=(1, 8, 8),

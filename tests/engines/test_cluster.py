@@ -1,16 +1,11 @@
-"""A cluster of several nodes on one machine: every node is a raylet with one CPU and a loopback address of its own."""
+"""Clients on several nodes of a cluster, each with one CPU."""
 
 import os
-import signal
-import subprocess
 import sys
-import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
-from typing import IO
 
 import pytest
 from torch import Generator, nn
@@ -18,41 +13,18 @@ from torch import Generator, nn
 from fedsplit.defenses.gaussian_noise import GaussianNoise
 from fedsplit.engines.inline import Inline
 from fedsplit.engines.ray import Ray
-from fedsplit.flower.session import close_session
 from fedsplit.protocols.base import Protocol
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
 from fedsplit.protocols.splitfed_v2 import SplitFedV2
 from fedsplit.records.step import ClientStep
+from tests.engines.clusters import Nodes, running_cluster
 from tests.engines.federations import federation, train
-from tests.engines.processes import MARK, wait_until_gone
 from tests.engines.test_equivalence import bits
 
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address"),
 ]
-
-PROJECT = Path(__file__).parents[2]
-
-# The head has no CPU: it hosts no client, and the engine's own process talks to the cluster through it. Each number
-# on the input is one more node, and the answer is the process of its raylet.
-CLUSTER = """
-import sys
-
-from ray.cluster_utils import Cluster
-
-cluster = Cluster()
-quiet = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
-cluster.add_node(num_cpus=0, node_ip_address="127.0.0.2", **quiet)
-print(cluster.address, flush=True)
-for number in map(int, sys.stdin):
-    node = cluster.add_node(num_cpus=1, node_ip_address=f"127.0.0.{2 + number}")
-    print(node.all_processes["raylet"][0].process.pid, flush=True)
-cluster.shutdown()
-"""
-
-# A cluster takes some fifteen seconds to miss a node; this one, two or three.
-IMPATIENT = {"RAY_health_check_initial_delay_ms": "0", "RAY_health_check_period_ms": "500"}
 
 
 class Traced(GaussianNoise):
@@ -81,57 +53,11 @@ class Waits(GaussianNoise):
         time.sleep(600)
 
 
-class Nodes:
-    """The cluster, and the raylets of its living nodes but the head."""
-
-    def __init__(self, commands: IO[str], answers: IO[str], log: Path) -> None:
-        self._commands = commands
-        self._answers = answers
-        self._log = log
-        self._count = 0
-        self.address = self._answer()
-        self.raylets: list[int] = []
-
-    def add(self) -> None:
-        self._count += 1
-        print(self._count, file=self._commands, flush=True)
-        self.raylets.append(int(self._answer()))
-
-    def kill(self, raylet: int) -> None:
-        self.raylets.remove(raylet)
-        os.kill(raylet, signal.SIGKILL)
-
-    def _answer(self) -> str:
-        line = self._answers.readline().strip()
-        assert line, self._log.read_text()
-        return line
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Nodes]:
-    close_session()
-    mark = uuid.uuid4().hex
-    # Ray's sockets need a short path.
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder,
-        Path(folder, "log").open("w") as log,
-    ):
-        patch.setenv(MARK, mark)
-        quiet = {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(PROJECT)}
-        with subprocess.Popen(
-            [sys.executable, "-c", CLUSTER],
-            env={**os.environ, **quiet, **IMPATIENT},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        ) as running:
-            assert running.stdin is not None
-            assert running.stdout is not None
-            yield Nodes(running.stdin, running.stdout, Path(log.name))
-            close_session()
-        assert wait_until_gone(mark, seconds=10) == []
+    # The head has no CPU: it hosts no client, and the engine's own process talks to the cluster through it.
+    with running_cluster(cpus=0) as nodes:
+        yield nodes
 
 
 @pytest.fixture

@@ -81,20 +81,34 @@ def test_an_interrupted_training_ends_with_the_same_bits(engine: Engine, tmp_pat
 
 @pytest.mark.engine
 @pytest.mark.parametrize(
-    ("protocol", "workers", "head"),
+    ("protocol", "engine", "head"),
     [
-        *((protocol, 2, head) for protocol in STEPWISE for head in (None, "logits")),
-        *((protocol, workers, "logits") for workers in (1, 4) for protocol in STEPWISE[1:3]),
+        *((protocol, Ray(workers=2), head) for protocol in STEPWISE for head in (None, "logits")),
+        *((protocol, Ray(workers=workers), "logits") for workers in (1, 4) for protocol in STEPWISE[1:3]),
     ],
 )
 def test_steps_across_processes_give_the_same_bits_as_in_one(
-    protocol: Protocol, workers: int, head: str | None, tmp_path: Path
+    protocol: Protocol, engine: Engine, head: str | None, tmp_path: Path
 ) -> None:
     expected = train(Inline(), tmp_path / "expected", federation(), protocol=protocol, head=head)
-    found = train(Ray(workers=workers), tmp_path / "found", federation(), protocol=protocol, head=head)
+    found = train(engine, tmp_path / "found", federation(), protocol=protocol, head=head)
     assert bits(found.standing) == bits(expected.standing)
     assert bits(found.ledger) == bits(expected.ledger)
     assert found.evaluation == expected.evaluation
+
+
+@pytest.mark.parametrize("head", [None, "logits"], ids=["two parts", "U-shaped"])
+@pytest.mark.parametrize("engine", **DISTINCT)
+def test_mixed_precision_gives_the_same_bits_in_several_processes(
+    engine: Engine, head: str | None, tmp_path: Path
+) -> None:
+    found = train(engine, tmp_path / "found", federation(), head=head, precision="bfloat16")
+    expected = train(Inline(), tmp_path / "expected", federation(), head=head, precision="bfloat16")
+    assert bits(found.standing) == bits(expected.standing)
+    assert bits(found.ledger) == bits(expected.ledger)
+    assert found.evaluation == expected.evaluation
+    single = train(Inline(), tmp_path / "single", federation(), head=head)
+    assert bits(found.standing) != bits(single.standing)
 
 
 class Watcher:

@@ -14,25 +14,12 @@ from fedsplit.flower.grid.hallway import Hallway
 from fedsplit.flower.grid.layout import Layout
 from fedsplit.flower.grid.link import Link
 from fedsplit.flower.grid.release import FIRST_NODE, Grid, Run, identify, is_from_lost_worker, number
+from fedsplit.flower.grid.room import room
 from fedsplit.flower.grid.worker import Worker
 
-__all__ = ["StickyGrid", "is_from_lost_worker", "room"]
+__all__ = ["StickyGrid", "is_from_lost_worker"]
 
 _BETWEEN_COUNTS_SECONDS = 0.5
-_UNLIMITED = 1 << 20
-
-
-def room(layout: Layout) -> int:
-    """How many workers like these the living machines of the cluster have room for, whoever uses it now."""
-    wanted = {"CPU": layout.cpus_per_worker, "GPU": layout.gpus_per_worker}
-    needs = {name: need for name, need in wanted.items() if need}
-    fitting = (
-        # A third of a device fits into it three times.
-        min((int(node["Resources"].get(name, 0.0) / need + 1e-6) for name, need in needs.items()), default=_UNLIMITED)
-        for node in ray.nodes()
-        if node["Alive"]
-    )
-    return sum(fitting)
 
 
 class StickyGrid(Grid):

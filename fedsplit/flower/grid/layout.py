@@ -14,5 +14,7 @@ class Layout(Settings):
     """What Ray reserves, in cores."""
     gpus_per_worker: NonNegativeFloat = 0.0
     """What Ray reserves, in devices; a fraction shares one and limits no memory."""
+    gpus_for_server: NonNegativeFloat = 0.0
+    """What the driver has reserved on its own machine, in devices: no worker has room there."""
     in_flight: PositiveInt = 2
     """Calls that a worker may have before it at once. Whoever sends more waits."""
