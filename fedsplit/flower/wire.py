@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -62,9 +63,13 @@ def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
 
 
 def _built(kind: type[_Record], path: str, leaves: Mapping[str, Any]) -> _Record:
-    hints = get_type_hints(kind)
-    assert is_dataclass(kind)
-    return kind(**{field.name: _value(hints[field.name], f"{path}/{field.name}", leaves) for field in fields(kind)})
+    return kind(**{name: _value(hint, f"{path}/{name}", leaves) for name, hint in _hints(kind).items()})
+
+
+@cache
+def _hints(kind: type[object]) -> dict[str, Any]:
+    """The type of each field: reading them takes longer than the rest of a small message."""
+    return get_type_hints(kind)
 
 
 def _value(hint: Any, path: str, leaves: Mapping[str, Any]) -> Any:

@@ -15,4 +15,4 @@ class Layout(Settings):
     gpus_per_worker: NonNegativeFloat = 0.0
     """What Ray reserves, in devices; a fraction shares one and limits no memory."""
     in_flight: PositiveInt = 2
-    """Calls that a worker may have before it at once. Whoever sends more waits."""
+    """Parcels that a worker may have before it at once. Whoever sends more waits."""
