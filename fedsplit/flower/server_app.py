@@ -73,7 +73,7 @@ class GridCohort(Cohort):
         self._said = dict(zip(contents, self._push("train.opening", contents), strict=True))
 
     def post(self, answers: Mapping[int, Down]) -> None:
-        """What goes to the clients of one worker goes in one call."""
+        """What goes to the clients of one worker goes at once."""
         contents = {client: wire.pack(answer) for client, answer in answers.items()}
         self._said |= zip(contents, self._push("train.answer", contents), strict=True)
 

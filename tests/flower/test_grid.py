@@ -2,6 +2,7 @@ import gc
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -102,6 +103,17 @@ def shared_memory() -> dict[int, int]:
     return found
 
 
+def opened_memory(process: int) -> set[int]:
+    """The segments that a process has open, by the number of their file."""
+    links = Path(f"/proc/{process}/fd").iterdir()
+    return {link.stat().st_ino for link in links if link.is_symlink() and "memfd:fedsplit" in str(link.readlink())}
+
+
+def process(grid: StickyGrid, client: int) -> int:
+    """The number of the worker's process that hosts a client."""
+    return int(str(values(exchange(grid, message(grid, client, "query.who"))[0])["process"]))
+
+
 def test_replies_are_what_the_app_says_when_it_is_called_directly(grid: StickyGrid) -> None:
     sent = [message(grid, client, "query.echo", torch.arange(client), number=client) for client in range(5)]
     for client, reply in enumerate(exchange(grid, *sent)):
@@ -166,12 +178,16 @@ def test_an_app_that_cannot_be_imported_is_an_error_reply(start: Start, app: str
     assert not is_from_lost_worker(reply)
 
 
-def test_a_thousand_nodes_on_two_workers_are_two_calls(start: Start) -> None:
+def test_a_thousand_nodes_on_two_workers_are_two_parcels(start: Start) -> None:
     grid = start(clients=1000)
-    for _ in range(2):
-        answers = list(map(values, exchange(grid, *(message(grid, client, "query.who") for client in range(1000)))))
-        assert [answer["partition"] for answer in answers] == list(range(1000))
-        assert len({answer["call"] for answer in answers}) == 2
+    for _ in range(3):
+        pushed = grid.push_messages([message(grid, client, "query.who") for client in range(1000)])
+        replies = list(grid.replies(pushed[:1]))
+        # Those that are there by now.
+        replies += grid.pull_messages(pushed)
+        assert len(replies) in (500, 1000)
+        replies += grid.replies(set(pushed) - {reply.metadata.reply_to_message_id for reply in replies})
+        assert sorted(int(str(values(reply)["partition"])) for reply in replies) == list(range(1000))
 
 
 @pytest.mark.parametrize("bound", [1, 2])
@@ -231,11 +247,41 @@ def test_a_worker_that_dies_is_told_for_all_that_it_had_and_can_be_replaced(star
 
 def test_a_worker_that_is_killed_while_idle_is_noticed_at_the_next_message(start: Start) -> None:
     grid = start(clients=2)
-    who = values(exchange(grid, message(grid, 0, "query.who"))[0])
-    os.kill(int(str(who["process"])), signal.SIGKILL)
+    os.kill(process(grid, 0), signal.SIGKILL)
     lost, alive = exchange(grid, message(grid, 0, "query.who"), message(grid, 1, "query.who"))
     assert is_from_lost_worker(lost)
+    assert "died" in str(lost.error.reason)
     assert not alive.has_error()
+
+
+def test_an_app_that_ends_its_process_loses_the_worker(start: Start) -> None:
+    grid = start()
+    lost, alive = exchange(grid, message(grid, 1, "train.exits"), message(grid, 0, "query.who"))
+    assert is_from_lost_worker(lost)
+    assert not alive.has_error()
+    assert grid.restart_lost() == [grid.node(1), grid.node(3)]
+    (reply,) = exchange(grid, message(grid, 1, "query.who"))
+    assert not reply.has_error()
+
+
+def test_a_worker_that_dies_while_it_replies_is_lost(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedsplit.flower.grid.hallway.host", lambda: "elsewhere")
+    grid = start(clients=1)
+    number = process(grid, 0)
+    pushed = grid.push_messages([message(grid, 0, "train.floods")])
+    # So much fits into no socket, and nobody receives it.
+    while Path(f"/proc/{number}/cmdline").exists() and Path(f"/proc/{number}/cmdline").read_bytes():
+        time.sleep(0.05)
+    (reply,) = grid.replies(pushed)
+    assert is_from_lost_worker(reply)
+    assert grid.restart_lost() == [grid.node(0)]
+    assert process(grid, 0) != number
+
+
+def test_a_worker_whose_line_outlives_it_is_lost(start: Start) -> None:
+    grid = start(clients=1)
+    (reply,) = exchange(grid, message(grid, 0, "train.leaves_a_child"))
+    assert is_from_lost_worker(reply)
 
 
 @settings(deadline=None, max_examples=50)
@@ -288,23 +334,45 @@ def test_a_tensor_for_many_nodes_is_sent_once_and_belongs_to_each(start: Start) 
     assert sizes == {tensor.nbytes, 2 * tensor.nbytes, 64 * tensor.nbytes}
 
 
-def test_another_machine_gets_the_same_through_ray(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = shared_memory()
-    monkeypatch.setattr("fedsplit.flower.grid.hallway.host", lambda: "elsewhere")
+@pytest.mark.parametrize("shares", [True, False], ids=["same machine", "another machine"])
+def test_another_machine_gets_the_same_through_the_line(
+    start: Start, monkeypatch: pytest.MonkeyPatch, shares: bool
+) -> None:
+    if not shares:
+        monkeypatch.setattr("fedsplit.flower.grid.hallway.host", lambda: "elsewhere")
     grid = start()
     tensor = torch.arange(2.0 * LARGE)
     for kind, change in (("query.echo", 0), ("train.in_place", 1)):
         (reply,) = exchange(grid, message(grid, 0, kind, tensor))
         assert identical(direct.arrays(reply)["tensor"], tensor + change)
-    assert max(size for descriptor, size in shared_memory().items() if descriptor not in before) < tensor.nbytes
+    assert bool(opened_memory(os.getpid()) & opened_memory(process(grid, 0))) == shares
+
+
+@pytest.mark.parametrize("host", ["", "elsewhere"], ids=["same machine", "another machine"])
+def test_a_worker_and_its_driver_may_both_have_much_to_send(
+    start: Start, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    if host:
+        monkeypatch.setattr("fedsplit.flower.grid.hallway.host", lambda: host)
+    grid = start(clients=3000, workers=1, in_flight=4)
+    exchange(grid, message(grid, 0, "query.who"))
+    pushed: list[str] = []
+    for _ in range(4):
+        # More than a socket holds, whether in one part or in many.
+        pushed += grid.push_messages([message(grid, 0, "query.echo", torch.zeros(32 * LARGE))])
+        pushed += grid.push_messages([message(grid, client, "query.echo") for client in range(3000)])
+    assert sum(not reply.has_error() for reply in grid.replies(pushed)) == len(pushed)
 
 
 def test_nothing_shared_is_left(start: Start) -> None:
-    before = shared_memory()
+    before, lines_before, threads = shared_memory(), direct.lines(), threading.enumerate()
     grid = start()
     exchange(grid, message(grid, 0, "query.echo", torch.zeros(LARGE)), message(grid, 1, "train.breaks"))
     grid.push_messages([message(grid, 0, "train.keeps", torch.zeros(LARGE)), message(grid, 1, "train.dies")])
     assert shared_memory() != before
+    assert len(direct.lines() - lines_before) == 2
     grid.close()
     grid.close()
     assert shared_memory() == before
+    assert direct.lines() == lines_before
+    assert threading.enumerate() == threads

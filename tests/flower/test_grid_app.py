@@ -1,13 +1,16 @@
 """The client apps that `test_grid` runs in its workers."""
 
 import os
+import socket
+import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("flwr")
 
-import ray
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -35,10 +38,14 @@ def echo(message: Message, context: Context) -> Message:
 @app.query("who")
 def who(message: Message, context: Context) -> Message:
     partition, partitions = int(context.node_config["partition-id"]), int(context.node_config["num-partitions"])
-    call = ray.get_runtime_context().get_task_id()
     telemetry = FLWR_TELEMETRY_ENABLED
     return answer(
-        message, partition=partition, partitions=partitions, process=os.getpid(), call=str(call), telemetry=telemetry
+        message,
+        partition=partition,
+        partitions=partitions,
+        process=os.getpid(),
+        parent=os.getppid(),
+        telemetry=telemetry,
     )
 
 
@@ -63,6 +70,33 @@ def dies(message: Message, context: Context) -> Message:
     if context.node_config["partition-id"] == 1:
         os.kill(os.getpid(), 9)
     return echo(message, context)
+
+
+@app.train("exits")
+def exits(message: Message, context: Context) -> Message:
+    raise SystemExit
+
+
+@app.train("floods")
+def floods(message: Message, context: Context) -> Message:
+    """Answers with 256 MiB, and dies before anybody can have received them."""
+    threading.Timer(0.5, os.kill, (os.getpid(), 9)).start()
+    return Message(RecordDict({"arrays": to_record({"tensor": torch.zeros(1 << 26)})}), reply_to=message)
+
+
+@app.train("leaves_a_child")
+def leaves_a_child(message: Message, context: Context) -> Message:
+    """Dies, but its end of the line stays open for a while."""
+    if os.fork() == 0:
+        kept = lines()
+        for descriptor in range(3, 1000):
+            if descriptor not in kept:
+                with suppress(OSError):
+                    os.close(descriptor)
+        time.sleep(60)
+        os._exit(0)
+    os.kill(os.getpid(), 9)
+    raise AssertionError
 
 
 @app.train("reuses")
@@ -107,3 +141,16 @@ def stamp(message: Message, context: Context, call_next):
 
 with_mods = ClientApp(mods=[stamp])
 with_mods.query("echo")(echo)
+
+
+def lines() -> set[int]:
+    """The descriptors of sockets whose name is in no file system: by which driver and worker are joined."""
+    found: set[int] = set()
+    for path in Path("/proc/self/fd").iterdir():
+        if path.is_symlink() and "socket:" in str(path.readlink()):
+            with socket.socket(fileno=os.dup(int(path.name))) as copy, suppress(OSError):
+                if any(
+                    isinstance(name, bytes) and name[:1] == b"\0" for name in (copy.getsockname(), copy.getpeername())
+                ):
+                    found.add(int(path.name))
+    return found

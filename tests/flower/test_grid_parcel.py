@@ -1,7 +1,9 @@
 import gc
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from socket import socketpair
 
 import pytest
 
@@ -15,26 +17,33 @@ from torch import Tensor
 
 from fedsplit.flower.grid.array import to_record, to_tensors
 from fedsplit.flower.grid.hallway import Hallway
-from fedsplit.flower.grid.parcel import Parcel, Sealer
+from fedsplit.flower.grid.line import Line
+from fedsplit.flower.grid.parcel import Parcel
 from fedsplit.flower.grid.release import identify
-from fedsplit.flower.grid.segment import Address, Inbox, Outbox, Segment
+from fedsplit.flower.grid.segment import Address, Segment
 
 LARGE = 1 << 18
 
 
-@pytest.fixture
-def outbox() -> Iterator[Outbox]:
-    outbox = Outbox()
-    yield outbox
-    outbox.close()
+Ends = tuple[Line, Line]
 
 
-@pytest.fixture
-def inbox() -> Iterator[Inbox]:
-    """The other end; here in the same process, but mapped a second time."""
-    inbox = Inbox()
-    yield inbox
-    inbox.close()
+@contextmanager
+def joined(*, shares_memory: bool) -> Iterator[Ends]:
+    """Both ends of one line; neither blocks."""
+    sockets = socketpair()
+    for end in sockets:
+        end.setblocking(False)
+    near, far = (Line(end, shares_memory=shares_memory) for end in sockets)
+    yield near, far
+    near.close()
+    far.close()
+
+
+@pytest.fixture(params=[True, False], ids=["shared memory", "carried"])
+def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
+    with joined(shares_memory=request.param) as ends:
+        yield ends
 
 
 def message(*tensors: Tensor, **values: str) -> Message:
@@ -43,11 +52,20 @@ def message(*tensors: Tensor, **values: str) -> Message:
     return Message(RecordDict({"arrays": arrays, "values": ConfigRecord(dict(values))}), 2, "query")
 
 
-def sealed(outbox: Outbox | None, *messages: Message, keeps: bool = False) -> Parcel:
-    sealer = Sealer(outbox, keeps=keeps)
+def sealed(ends: Ends, *messages: Message, keeps: bool = False) -> Parcel:
+    sealer = ends[0].sealer(keeps=keeps)
     for each in messages:
         sealer.add(each)
     return sealer.parcel()
+
+
+def arrived(ends: Ends, parcel: Parcel) -> Parcel:
+    """The same at the other end."""
+    near, far = ends
+    near.send(parcel)
+    while (received := far.receive()) is None:
+        near.flush()
+    return received
 
 
 def found(opened: Message) -> list[Tensor]:
@@ -57,90 +75,104 @@ def found(opened: Message) -> list[Tensor]:
     return list(to_tensors(record).values())
 
 
-@given(st.lists(st.lists(st.integers(0, 3).map(lambda size: size * 20_000), max_size=3), max_size=4), st.booleans())
-def test_messages_come_out_as_they_went_in(sizes: list[list[int]], shared: bool) -> None:
-    outbox, inbox = Outbox(), Inbox()
+@given(
+    st.lists(st.lists(st.integers(0, 3).map(lambda size: size * 20_000), max_size=3), max_size=4),
+    st.booleans(),
+    st.booleans(),
+)
+def test_messages_come_out_as_they_went_in(sizes: list[list[int]], shared: bool, keeps: bool) -> None:
     messages = [message(*(torch.rand(size) for size in row), name=str(row)) for row in sizes]
-    opened = list(sealed(outbox if shared else None, *messages).opened(inbox))
-    assert [each.content for each in opened] == [each.content for each in messages]
-    assert [each.metadata for each in opened] == [each.metadata for each in messages]
-    assert all(tensor.data_ptr() % 64 == 0 for each in opened for tensor in found(each))
-    outbox.close()
-    inbox.close()
+    with joined(shares_memory=shared) as ends:
+        for _ in range(2):
+            opened = list(arrived(ends, sealed(ends, *messages, keeps=keeps)).opened())
+            assert [each.content for each in opened] == [each.content for each in messages]
+            assert [each.metadata for each in opened] == [each.metadata for each in messages]
+            assert all(tensor.data_ptr() % 64 == 0 for each in opened for tensor in found(each))
 
 
-def test_what_is_sealed_does_not_change_with_its_tensors(outbox: Outbox, inbox: Inbox) -> None:
+def test_what_is_sealed_does_not_change_with_its_tensors(ends: Ends) -> None:
     small, large = torch.zeros(3), torch.zeros(LARGE)
-    sealer = Sealer(outbox)
+    sealer = ends[0].sealer()
     for number in range(3):
         sealer.add(message(small.fill_(number), large.fill_(number)))
-    opened = [[int(tensor[0]) for tensor in found(each)] for each in sealer.parcel().opened(inbox)]
-    assert opened == [[0, 0], [1, 1], [2, 2]]
+    parcel = arrived(ends, sealer.parcel())
+    assert [[int(tensor[0]) for tensor in found(each)] for each in parcel.opened()] == [[0, 0], [1, 1], [2, 2]]
 
 
 @pytest.mark.parametrize("count", [1, 3, 9])
-def test_what_is_opened_belongs_to_whoever_has_it(outbox: Outbox, inbox: Inbox, count: int) -> None:
+def test_what_is_opened_belongs_to_whoever_has_it(ends: Ends, count: int) -> None:
     kept: list[Tensor] = []
     for number in range(5):
-        parcel = sealed(outbox, *(message(torch.full((LARGE,), float(number))) for _ in range(count)))
-        kept += [found(each)[0].add_(0.5) for each in parcel.opened(inbox)]
+        parcel = sealed(ends, *(message(torch.full((LARGE,), float(number))) for _ in range(count)))
+        kept += [found(each)[0].add_(0.5) for each in arrived(ends, parcel).opened()]
     assert [tensor.unique().tolist() for tensor in kept] == [
         [number + 0.5] for number in range(5) for _ in range(count)
     ]
 
 
-def test_a_segment_is_written_again_when_nothing_in_it_is_looked_at_any_more(outbox: Outbox, inbox: Inbox) -> None:
-    def travelled(number: int) -> tuple[Address | None, Tensor]:
-        parcel = sealed(outbox, message(torch.full((LARGE,), float(number))))
-        return parcel.address, *(found(each)[0] for each in parcel.opened(inbox))
+def test_a_segment_is_written_again_when_nothing_in_it_is_looked_at_any_more(ends: Ends) -> None:
+    def travelled(number: int) -> tuple[Segment | None, Tensor]:
+        parcel = arrived(ends, sealed(ends, message(torch.full((LARGE,), float(number)))))
+        return parcel.segment, *(found(each)[0] for each in parcel.opened())
 
     first, tensor = travelled(1)
     column = tensor.view(512, 512)[:, 3]
     del tensor
     second, other = travelled(2)
-    assert second != first
+    assert second is not first
     assert column.unique().tolist() == [1]
     del column
     third, _ = travelled(3)
-    assert third == first
+    assert third is first
     assert other.unique().tolist() == [2]
 
 
-def test_a_small_part_keeps_no_large_segment(outbox: Outbox, inbox: Inbox) -> None:
-    parcel = sealed(outbox, message(torch.zeros(LARGE)), message(torch.ones(LARGE // 8)))
-    small = [found(each)[0] for each in parcel.opened(inbox)][1]
-    assert inbox.segment(parcel.address or Address(0, 0)).free
+def test_what_was_carried_is_written_over_by_the_next() -> None:
+    with joined(shares_memory=False) as ends:
+        parcels = [sealed(ends, message(torch.zeros(LARGE))) for _ in range(2)]
+        assert parcels[0].segment is not parcels[1].segment, "both are still to be sent"
+        for parcel in parcels:
+            arrived(ends, parcel)
+        assert sealed(ends, message(torch.zeros(LARGE))).segment is parcels[0].segment
+
+
+def test_a_small_part_keeps_no_large_segment(ends: Ends) -> None:
+    parcel = arrived(ends, sealed(ends, message(torch.zeros(LARGE)), message(torch.ones(LARGE // 8))))
+    small = [found(each)[0] for each in parcel.opened()][1]
+    assert parcel.segment is not None
+    assert parcel.segment.free
     assert small.unique().tolist() == [1]
 
 
-def test_a_parcel_that_is_never_finished_keeps_no_segment(outbox: Outbox, inbox: Inbox) -> None:
-    sealer = Sealer(outbox)
+def test_a_parcel_that_is_never_finished_keeps_no_segment(ends: Ends) -> None:
+    sealer = ends[0].sealer()
     sealer.add(message(torch.zeros(LARGE)))
     sealer.discard()
-    assert outbox.segment().address == sealer.parcel().address
-    opening = sealer.parcel().opened(inbox)
+    parcel = sealed(ends, message(torch.zeros(LARGE)))
+    assert parcel.segment is sealer.parcel().segment
+    opening = arrived(ends, parcel).opened()
     next(opening)
     opening.close()
     gc.collect()
-    assert outbox.segment().address == sealer.parcel().address
+    assert sealed(ends, message(torch.zeros(LARGE))).segment is parcel.segment
 
 
-def test_a_tensor_that_is_kept_is_written_once_and_opened_for_each(outbox: Outbox, inbox: Inbox) -> None:
+def test_a_tensor_that_is_kept_is_written_once_and_opened_for_each(ends: Ends) -> None:
     model = torch.zeros(LARGE)
-    parcel = sealed(outbox, *(message(model) for _ in range(10)), keeps=True)
+    parcel = sealed(ends, *(message(model) for _ in range(10)), keeps=True)
     assert parcel.end == Segment.FIRST + model.nbytes
-    for each in parcel.opened(inbox):
+    for each in arrived(ends, parcel).opened():
         (tensor,) = found(each)
         assert tensor.unique().tolist() == [0]
         tensor += 1
 
 
-def test_large_arrays_of_flowers_own_travel_beside_the_call_too(outbox: Outbox, inbox: Inbox) -> None:
+def test_large_arrays_of_flowers_own_travel_beside_the_parcel_too(ends: Ends) -> None:
     sent = message()
     sent.content.array_records["arrays"]["stock"] = Array(torch.zeros(LARGE))
-    parcel = sealed(outbox, sent)
+    parcel = sealed(ends, sent)
     assert isinstance(parcel.letters[0][0], tuple)
-    assert [each.content for each in parcel.opened(inbox)] == [sent.content]
+    assert [each.content for each in arrived(ends, parcel).opened()] == [sent.content]
 
 
 def test_a_segment_has_no_name_and_grows_under_both_ends() -> None:

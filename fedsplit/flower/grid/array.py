@@ -5,6 +5,7 @@ Anywhere else it is an ordinary Array: the bytes of `np.save` are made when some
 
 import pickle
 from collections.abc import Mapping
+from functools import cache
 from typing import cast
 
 import numpy as np
@@ -34,7 +35,7 @@ class DirectArray(Array):
             raise TypeError("an array of Python objects has no memory of its own that could travel")
         # NumPy's own ascontiguousarray would give an array without dimensions one.
         self._ndarray = ndarray if ndarray.flags.c_contiguous else ndarray.copy(order="C")
-        self.dtype = dtype or str(ndarray.dtype)
+        self.dtype = dtype or _name(ndarray.dtype)
         self.shape = ndarray.shape
         self.stype = NUMPY_FORMAT
 
@@ -95,6 +96,12 @@ def to_record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
 def to_tensors(record: ArrayRecord) -> dict[str, Tensor]:
     """What `to_record` was given."""
     return {name: to_tensor(array) for name, array in record.items()}
+
+
+@cache
+def _name(kind: "np.dtype[np.generic]") -> str:
+    """NumPy composes it anew each time."""
+    return str(kind)
 
 
 def _copied(numbers: NDArray[np.generic]) -> Tensor:

@@ -1,7 +1,9 @@
 """Flower's grid over sticky Ray actors: replies are events, and each node always meets the same process."""
 
+import select
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
+from itertools import chain, count
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -20,13 +22,15 @@ from fedsplit.flower.grid.worker import Worker
 __all__ = ["StickyGrid", "is_from_lost_worker"]
 
 _BETWEEN_COUNTS_SECONDS = 0.5
+_BETWEEN_LOOKS_SECONDS = 1.0
+"""So often Ray is asked whether those whose replies are waited for are still there."""
 
 
 class StickyGrid(Grid):
     """Clients in groups on Ray actors, one per worker; client `c` is node `grid.node(c)`.
 
     A node always meets the same process, which keeps its `Context`. Its messages are handled in the order in which they
-    were pushed. All messages of one push that go to one worker are one actor call, and their replies come together.
+    were pushed. All messages of one push that go to one worker are one parcel, and their replies come together.
     A message is sealed when it is pushed, a reply when the app returns it: tensors may change right after. Memory that
     messages were sent through is kept for the next ones until `close`. One thread at a time.
     """
@@ -61,6 +65,7 @@ class StickyGrid(Grid):
         self._links = [self._started() for _ in range(min(layout.workers, clients))]
         self._homes = {client: client % len(self._links) for client in range(clients)}
         """The worker of each client, by its place among the links."""
+        self._next_look = 0.0
         self._numbers = count()
         self._arrived: dict[str, Message] = {}
 
@@ -110,7 +115,9 @@ class StickyGrid(Grid):
         return [self.node(client) for client in range(self._clients)]
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Sends each worker its messages in one call; waits while a worker has as many calls as it may.
+        """Sends each worker its messages in one parcel; waits while a worker has as many parcels as it may.
+
+        What a socket does not take at once goes on whenever this grid waits.
 
         Raises ValueError for a message to nobody or one that is itself a reply, before any is sent.
         """
@@ -120,12 +127,12 @@ class StickyGrid(Grid):
             for index in [index for index in waiting if len(self._links[index].calls) < self._in_flight]:
                 self._keep(self._links[index].send(waiting.pop(index)))
             if waiting:
-                self._wait([self._links[index] for index in waiting])
+                self._wait()
         return [message.metadata.message_id for message in pushed]
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Those replies that are there by now, each once; does not wait."""
-        while self._wait(self._links, timeout=0):
+        while self._wait(timeout=0):
             pass
         return self._taken(message_ids)
 
@@ -136,7 +143,7 @@ class StickyGrid(Grid):
             for reply in self._taken(waiting):
                 waiting.discard(reply.metadata.reply_to_message_id)
                 yield reply
-            if waiting and not self._wait(self._links):
+            if waiting and not self._wait():
                 raise ValueError(f"no reply can come to messages {', '.join(sorted(waiting))}")
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
@@ -146,7 +153,7 @@ class StickyGrid(Grid):
             return list(self.replies(pushed))
         deadline = monotonic() + timeout
         found = self._taken(pushed)
-        while len(found) < len(pushed) and self._wait(self._links, max(0.0, deadline - monotonic())):
+        while len(found) < len(pushed) and self._wait(max(0.0, deadline - monotonic())):
             found += self._taken(pushed)
         return found
 
@@ -193,13 +200,24 @@ class StickyGrid(Grid):
             number(message, str(next(self._numbers)))
         return found
 
-    def _wait(self, links: Sequence[Link], timeout: float | None = None) -> bool:
-        """Until at least one call of these is done, whose replies are then kept; False if none is in this time."""
-        owners = {reference: link for link in links for reference in link.calls}
-        done: list[Any] = ray.wait(list(owners), num_returns=1, timeout=timeout)[0] if owners else []
-        for reference in done:
-            self._keep(owners[reference].receive(reference))
-        return bool(done)
+    def _wait(self, timeout: float = inf) -> bool:
+        """Until there are replies, which are then kept; False if none comes in this time, or none ever can."""
+        deadline = monotonic() + timeout
+        while busy := [link for link in self._links if link.calls]:
+            poll = select.poll()
+            watched = {link.watched(poll): link for link in busy}
+            now = monotonic()
+            left = max(0.0, min(deadline, self._next_look) - now)
+            replies = [watched[number].receive() for number, _ in poll.poll(1000 * left)]
+            if now >= self._next_look:
+                self._next_look = now + _BETWEEN_LOOKS_SECONDS
+                replies += [link.look() for link in busy]
+            self._keep(chain.from_iterable(replies))
+            if any(replies):
+                return True
+            if now >= deadline:
+                break
+        return False
 
     def _keep(self, replies: Iterable[Message]) -> None:
         for reply in replies:

@@ -50,13 +50,13 @@ class Hallway:
 
 
 def host() -> str:
-    """Equal for two processes if a process number means the same to both; empty where memory cannot be shared so.
+    """Equal for two processes if numbers of processes and names of sockets mean the same to both.
 
-    Names of machines will not do: two machines may have the same, and two containers of one machine see different
-    processes.
+    Empty where memory cannot be shared by a process number. Names of machines will not do: two machines may have the
+    same, and two containers of one machine see different processes.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+        return " ".join([boot, *(str(Path("/proc/self/ns", kind).readlink()) for kind in ("pid", "net"))])
     except OSError:
         return ""

@@ -17,4 +17,4 @@ class Layout(Settings):
     gpus_for_server: NonNegativeFloat = 0.0
     """What the driver has reserved on its own machine, in devices: no worker has room there."""
     in_flight: PositiveInt = 2
-    """Calls that a worker may have before it at once. Whoever sends more waits."""
+    """Parcels that a worker may have before it at once. Whoever sends more waits."""

@@ -1,7 +1,6 @@
-"""What one call to a worker carries: messages, each sealed on its own, with large parts beside the call.
+"""What goes over a line at once: messages, each sealed on its own, with large parts beside them in a segment.
 
-A part is a pickle or one of its buffers. Small ones travel in the call itself, large ones through a segment that both
-ends map; where no memory can be shared all travel in the call, and Ray moves them between machines.
+A part is a pickle or one of its buffers. Small ones travel in the parcel itself.
 """
 
 import gc
@@ -17,7 +16,7 @@ from flwr.app import Message
 from numpy.typing import NDArray
 
 from fedsplit.flower.grid.release import bare, clothed
-from fedsplit.flower.grid.segment import ALIGNMENT, Address, Inbox, Outbox, Reading, Segment
+from fedsplit.flower.grid.segment import ALIGNMENT, Outbox, Reading, Segment
 
 Place: TypeAlias = tuple[int, int]
 """Start and length in the segment."""
@@ -27,7 +26,7 @@ Part: TypeAlias = bytes | Place
 Memory: TypeAlias = "bytes | NDArray[np.uint8] | Array[c_ubyte]"
 
 _INLINE_BYTES = 1 << 16
-"""As much goes into the call itself; Ray would put a call above 100 KiB into its object store."""
+"""As much goes into the parcel itself: a socket holds that, and copying it costs less than looking after memory."""
 
 _WASTE = 4
 """What is used in place may keep a segment of so many times its size from being used again."""
@@ -37,22 +36,22 @@ class Parcel(NamedTuple):
     """Sealed messages, in order. Each is its pickle, then its buffers."""
 
     letters: list[list[Part]]
-    address: Address | None
-    """Of the segment, if any part is in one."""
+    segment: Segment | None
+    """This end's view of it, if any part is in one."""
     end: int
     """How far the segment is filled, in bytes."""
 
-    def opened(self, inbox: Inbox) -> Iterator[Message]:
+    def opened(self) -> Iterator[Message]:
         """One message after the other, each in memory that is its own, writable where it is large.
 
         A part that is much of the segment stays where it is, and the segment is given back when nobody needs it any
         more. Smaller ones are copied, and so is what several messages share.
         """
-        if self.address is None:
+        segment = self.segment
+        if segment is None:
             for letter in self.letters:
                 yield clothed(pickle.loads(_inline(letter[0]), buffers=map(_inline, letter[1:])))
             return
-        segment = inbox.segment(self.address)
         uses = Counter(part for letter in self.letters for part in letter)
         reading = Reading(segment)
 
@@ -73,11 +72,8 @@ class Parcel(NamedTuple):
 class Sealer:
     """Fills a parcel. What is sealed no longer changes with the tensors it was made of."""
 
-    def __init__(self, outbox: Outbox | None, *, keeps: bool = False) -> None:
-        """`outbox`: None where no memory can be shared.
-
-        `keeps`: nobody changes a tensor before the parcel is full, so one that goes to many nodes is written once.
-        """
+    def __init__(self, outbox: Outbox, *, keeps: bool = False) -> None:
+        """`keeps`: nobody changes a tensor until the parcel is full, so one that goes to many nodes is written once."""
         self._outbox = outbox
         self._segment: Segment | None = None
         self._letters: list[list[Part]] = []
@@ -94,7 +90,7 @@ class Sealer:
 
     def parcel(self) -> Parcel:
         """All that was added."""
-        return Parcel(self._letters, None if self._segment is None else self._segment.address, self._end)
+        return Parcel(self._letters, self._segment, self._end)
 
     def discard(self) -> None:
         """There will be no parcel."""
@@ -112,7 +108,7 @@ class Sealer:
         return self._kept[key][0]
 
     def _put(self, raw: memoryview) -> Part:
-        if self._outbox is None or self._inline + len(raw) <= _INLINE_BYTES:
+        if self._inline + len(raw) <= _INLINE_BYTES:
             self._inline += len(raw)
             return bytes(raw)
         if self._segment is None:
@@ -136,7 +132,7 @@ def uncollected() -> Iterator[None]:
 
 
 def _inline(part: Part) -> bytes:
-    assert isinstance(part, bytes), "a part beside the call needs the segment it is in"
+    assert isinstance(part, bytes), "a part beside a parcel needs the segment it is in"
     return part
 
 

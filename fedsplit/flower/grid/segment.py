@@ -3,6 +3,8 @@
 import ctypes
 import mmap
 import os
+import sys
+import tempfile
 import weakref
 from typing import NamedTuple
 
@@ -37,7 +39,10 @@ class Segment:
     @classmethod
     def create(cls) -> "Segment":
         """A new one, which is free."""
-        return cls(os.memfd_create("fedsplit"))
+        if sys.platform == "linux":
+            return cls(os.memfd_create("fedsplit"))
+        with tempfile.TemporaryFile() as file:
+            return cls(os.dup(file.fileno()))
 
     @classmethod
     def open(cls, address: Address) -> "Segment":
@@ -90,7 +95,7 @@ class Segment:
 
 
 class Outbox:
-    """The segments in which one process writes to another one: as many as the other end looks at at once."""
+    """The segments that a process writes in for a reader: as many as that looks at at once."""
 
     def __init__(self) -> None:
         self._segments: list[Segment] = []
@@ -113,7 +118,7 @@ class Outbox:
 
 
 class Inbox:
-    """The same segments at the other end."""
+    """The same segments where another process reads them."""
 
     def __init__(self) -> None:
         self._segments: dict[Address, Segment] = {}

@@ -3,19 +3,28 @@
 import gc
 import importlib
 import traceback
-from typing import cast
+from typing import NamedTuple, cast
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from fedsplit.flower.grid.door import Door, Entrance
 from fedsplit.flower.grid.hallway import Hallway, Invitation
-from fedsplit.flower.grid.parcel import Parcel, Sealer
+from fedsplit.flower.grid.line import Line
+from fedsplit.flower.grid.parcel import Parcel
 from fedsplit.flower.grid.release import FIRST_NODE, app_failed, app_missing, new_context, number
-from fedsplit.flower.grid.segment import Inbox, Outbox
+
+
+class Greeting(NamedTuple):
+    """A worker's answer to an invitation."""
+
+    entrance: Entrance
+    invitation: Invitation | None
+    """In return, where this worker can accept the one it got."""
 
 
 class Worker:
-    """Runs a client app for its nodes; becomes a Ray actor."""
+    """Runs a client app for its nodes; becomes a Ray actor, which Ray places and watches. Messages come by a line."""
 
     def __init__(self, app: str, clients: int, run: int) -> None:
         """`app`: `package.module:attribute`. `clients`: of the whole grid."""
@@ -23,8 +32,7 @@ class Worker:
         self._run = run
         self._contexts: dict[int, Context] = {}
         self._hallway = Hallway()
-        self._inbox = Inbox()
-        self._outbox = Outbox()
+        self._door: Door | None = None
         self._app: ClientApp | None = None
         self._missing = ""
         try:
@@ -36,14 +44,28 @@ class Worker:
         gc.collect()
         gc.freeze()
 
-    def greet(self, invitation: Invitation) -> Invitation | None:
-        """An invitation in return, where this worker can accept the one it got."""
-        return self._hallway.invitation() if invitation.can_be_accepted() else None
+    def greet(self, invitation: Invitation) -> Greeting:
+        """Opens a door to this worker."""
+        near = invitation.can_be_accepted()
+        self._door = Door(near=near)
+        return Greeting(self._door.entrance, self._hallway.invitation() if near else None)
 
-    def exchange(self, parcel: Parcel, shares_memory: bool) -> Parcel:
+    def attend(self, shares_memory: bool) -> None:
+        """Answers whoever enters, parcel by parcel, until that hangs up."""
+        assert self._door is not None, "nobody enters who has not been greeted"
+        line = self._door.opened(shares_memory=shares_memory)
+        try:
+            while (parcel := line.receive()) is not None:
+                line.send(self._exchanged(line, parcel))
+        except ConnectionError:
+            pass
+        finally:
+            line.close()
+
+    def _exchanged(self, line: Line, parcel: Parcel) -> Parcel:
         """Replies in the order of the messages."""
-        sealer = Sealer(self._outbox if shares_memory else None)
-        for message in parcel.opened(self._inbox):
+        sealer = line.sealer()
+        for message in parcel.opened():
             try:
                 sealer.add(self._reply(message))
             except Exception:
