@@ -13,6 +13,7 @@ import torch
 
 from fedsplit import document
 from fedsplit.component import Settings, Trust
+from fedsplit.engines.base import Engine
 from fedsplit.errors import DataError, EngineError
 from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.errand import Errand, Files
@@ -27,19 +28,22 @@ from fedsplit.seeding import Seeds
 from fedsplit.trial import Passed, run_cell
 
 
-def simulate(scenario: Scenario, root: Path, say: Callable[[str], None], card: str = "") -> Outcomes:
+def simulate(
+    scenario: Scenario, root: Path, say: Callable[[str], None], card: str = "", engine: Engine | None = None
+) -> Outcomes:
     """Runs every cell that is not finished, then joins the outcomes. What is being done is told to `say`.
 
-    card: what the run's folder keeps about who holds and sees what.
+    card: what the run's folder keeps about who holds and sees what. engine: in place of the scenario's own.
     """
+    engine = engine or scenario.engine
     run = RunFolder(root)
     with writing(root):
         run.begin(document.dump(scenario.dump()), card, [cell.folder for cell in scenario.cells])
-    scenario.engine.begin()
+    engine.begin()
     images = scenario.dataset.load()
     note = _note(scenario, images)
     say(_told(note))
-    lab = Laboratory(scenario, images, note)
+    lab = Laboratory(scenario, images, note, engine)
     # The undefended cells first: the others are judged by their outcomes, too.
     for undefended in (True, False):
         due = [cell for cell in scenario.cells if (cell.row == UNDEFENDED) == undefended]
@@ -66,7 +70,7 @@ def _run(lab: "Laboratory", run: RunFolder, cells: Sequence[Cell], say: Callable
         return lab.run(cell, run.cell(cell.folder).path, passed)
 
     errands = [Assignment.of(lab, cell, run.cell(cell.folder).path, passed).errand for cell in due.values()]
-    for name, files in lab.scenario.engine.spread(errands, here, say):
+    for name, files in lab.engine.spread(errands, here, say):
         folder = run.cell(name)
         with writing(folder.path):
             folder.keep(files)
@@ -82,8 +86,9 @@ def _passed(scenario: Scenario, run: RunFolder) -> Passed:
 class Laboratory:
     """Where cells of one scenario are run: the images, and the parties of each seed, drawn once."""
 
-    def __init__(self, scenario: Scenario, images: Images, note: DataNote) -> None:
+    def __init__(self, scenario: Scenario, images: Images, note: DataNote, engine: Engine) -> None:
         self.scenario = scenario
+        self.engine = engine
         self.source = fingerprint_of((images.pixels, images.labels, images.groups))
         self._note = note
         self._parties = lru_cache(maxsize=None)(lambda seed: gather(scenario, images, Seeds(seed)))
@@ -91,7 +96,7 @@ class Laboratory:
     def run(self, cell: Cell, folder: Path, passed: Passed) -> Files:
         """What a cell's folder keeps of it, in the order in which it has to be written."""
         checkpoint = Checkpoint(folder, _training(self.scenario, cell, self.source))
-        outcomes, exhibits = run_cell(self.scenario, cell, self._parties(cell.seed), checkpoint, passed)
+        outcomes, exhibits = run_cell(self.scenario, cell, self._parties(cell.seed), self.engine, checkpoint, passed)
         everything = Outcomes(scenario=self.scenario.name, data=self._note, outcomes=outcomes, versions=_versions())
         return cell_files(everything, exhibits)
 
@@ -146,7 +151,7 @@ def _laboratory(scenario: str) -> Laboratory:
     # One process is one worker: here, too, numbers do not depend on the engine.
     parsed = parse({**json.loads(scenario), "engine": {"kind": "inline"}}, Trust())
     images = parsed.dataset.load()
-    return Laboratory(parsed, images, _note(parsed, images))
+    return Laboratory(parsed, images, _note(parsed, images), parsed.engine)
 
 
 @contextmanager

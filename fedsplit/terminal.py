@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from fedsplit.briefing import card, estimate
 from fedsplit.checks import check_cuts
 from fedsplit.component import Trust
+from fedsplit.engines.base import Engine
 from fedsplit.errors import ControlError, DataError
 from fedsplit.parties import deal
 from fedsplit.progress import observed_by
@@ -20,6 +21,7 @@ from fedsplit.report.folder import RunFolder
 from fedsplit.report.page import write_report
 from fedsplit.report.summary import summarise
 from fedsplit.report.table import terminal_table
+from fedsplit.scenario import Scenario
 from fedsplit.seeding import Seeds
 from fedsplit.simulate import simulate as run_scenario
 from fedsplit.simulate import writing
@@ -29,20 +31,25 @@ _NARROWEST = 140
 
 
 def simulate(path: Path, edits: Sequence[str], out: Path | None, *, smoke: bool, strict: bool, plugins: bool) -> None:
-    """Runs the scenario; prints the card, the table and where the page lies."""
+    """Reads the scenario and runs it."""
     scenario = load(path, assignments=edits, trust=Trust(plugins=plugins), smoke=smoke)
+    root = out or Path("runs") / (f"{scenario.name}-smoke" if smoke else scenario.name)
+    _judge(run(scenario, root), strict=strict)
+
+
+def run(scenario: Scenario, root: Path, engine: Engine | None = None) -> Outcomes:
+    """Runs the scenario; prints the card, the table and where the page lies. engine: in place of its own."""
     shape, classes = scenario.dataset.shape(), scenario.dataset.classes()
     check_cuts(scenario, shape, classes)
-    root = out or Path("runs") / (f"{scenario.name}-smoke" if smoke else scenario.name)
     console = Console(highlight=False)
     briefing = card(scenario, shape, classes)
     console.print(briefing, style="dim", markup=False, soft_wrap=True)
     with _bars(console) as progress, observed_by(_Bars(progress)):
         outcomes = run_scenario(
-            scenario, root, lambda line: progress.console.print(line, markup=False, soft_wrap=True), briefing
+            scenario, root, lambda line: progress.console.print(line, markup=False, soft_wrap=True), briefing, engine
         )
     _show(console, root)
-    _judge(outcomes, strict=strict)
+    return outcomes
 
 
 def check(path: Path, edits: Sequence[str], *, smoke: bool, plugins: bool) -> None:
@@ -73,8 +80,8 @@ def _show(console: Console, root: Path) -> None:
         page = write_report(root)
     if not console.is_terminal:
         console = Console(highlight=False, width=max(console.width, _NARROWEST))
-    run = RunFolder(root)
-    console.print(terminal_table(summarise(run.join(), run.exhibits())))
+    folder = RunFolder(root)
+    console.print(terminal_table(summarise(folder.join(), folder.exhibits())))
     console.print(f"table, pictures and page: {page}", markup=False)
 
 

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 import torch
 
 from fedsplit.controls import Bench, Judged, judge
+from fedsplit.engines.base import Engine
 from fedsplit.errors import EngineError, blaming
 from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.exposure import Exposure, Observation, expose
@@ -31,7 +32,7 @@ Passed = Mapping[tuple[int, str, str, str, int], bool]
 
 
 def run_cell(
-    scenario: Scenario, cell: Cell, parties: Parties, checkpoint: Checkpoint, passed: Passed
+    scenario: Scenario, cell: Cell, parties: Parties, engine: Engine, checkpoint: Checkpoint, passed: Passed
 ) -> tuple[tuple[Outcome, ...], tuple[Exhibit, ...]]:
     """One victim training, then every attack on it, each judged and scored."""
     shape = parties.images.pixels.shape
@@ -39,7 +40,7 @@ def run_cell(
     with plan.threaded():
         with blaming(f"defense {cell.row}"):
             plan, start = _warm_started(plan, parties.data.public)
-        trained = scenario.engine.train(scenario.protocol, plan, start, parties.data, scenario.recording, checkpoint)
+        trained = engine.train(scenario.protocol, plan, start, parties.data, scenario.recording, checkpoint)
 
         observe = lru_cache(_OBSERVED)(partial(expose, plan, trained, parties.data, parties.auxiliary))
         results = [_fight(scenario, cell, duel, plan, trained, parties, passed, observe) for duel in scenario.duels]

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fedsplit.errors import EngineError
@@ -36,16 +36,7 @@ def train(
         raise EngineError(reason, at="engine.gpus_per_client", value=0, remedy=remedy)
     running = session(simulation)
     folder = Path(tempfile.mkdtemp(prefix="job-", dir=running.folder))
-    job = Job(
-        protocol=protocol,
-        plan=plan,
-        recording=recording,
-        class_names=data.public.class_names,
-        clients=len(data.holdings),
-        folder=folder,
-        cell=checkpoint.cell.absolute(),
-        fingerprint=checkpoint.fingerprint,
-    )
+    job = _job(folder, protocol, plan, data, recording, checkpoint)
     try:
         job.write(start, data)
         *_, done = running.follow(Order(job=job))
@@ -57,6 +48,22 @@ def train(
     found = checkpoint.load()
     assert found is not None and done.evaluation is not None, "a finished training has a checkpoint and a worth"
     return Trained(*found, done.evaluation)
+
+
+def train_here(
+    run: Callable[[Job], Trained],
+    protocol: Protocol,
+    plan: Plan,
+    start: Standing,
+    data: FederationData,
+    recording: Recording,
+    checkpoint: Checkpoint,
+) -> Trained:
+    """The whole training where this process is itself the server of clients that `run` reaches."""
+    with tempfile.TemporaryDirectory(prefix="fedsplit-job-") as folder:
+        job = _job(Path(folder), protocol, plan, data, recording, checkpoint)
+        job.write(start, data)
+        return run(job)
 
 
 def give(simulation: Simulation, errands: Sequence[Errand]) -> Iterator[tuple[str, Files]]:
@@ -71,6 +78,21 @@ def give(simulation: Simulation, errands: Sequence[Errand]) -> Iterator[tuple[st
         close_session()
         raise
     shutil.rmtree(given, ignore_errors=True)
+
+
+def _job(
+    folder: Path, protocol: Protocol, plan: Plan, data: FederationData, recording: Recording, checkpoint: Checkpoint
+) -> Job:
+    return Job(
+        protocol=protocol,
+        plan=plan,
+        recording=recording,
+        class_names=data.public.class_names,
+        clients=len(data.holdings),
+        folder=folder,
+        cell=checkpoint.cell.absolute(),
+        fingerprint=checkpoint.fingerprint,
+    )
 
 
 def _read(folder: Path) -> Files:
