@@ -21,10 +21,7 @@ from fedsplit.simulate import simulate
 from tests import tiny
 from tests.engines.processes import MARK, kill_marked
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(sys.platform != "linux", reason="processes are found, and kept apart, through /proc"),
-]
+pytestmark = pytest.mark.engine
 
 PROJECT = Path(__file__).parents[2]
 PHANTOMS = "dataset={kind: phantoms, count: 200, image_size: 8}"
@@ -102,7 +99,7 @@ def same(found: Outcomes, expected: Outcomes) -> bool:
 
 def test_a_simulation_gives_the_outcomes_of_one_process(start: Start, tmp_path: Path) -> None:
     scenario = tiny.raw(PHANTOMS)
-    federation = "num-supernodes=2 client-resources-num-cpus=1 init-args-num-cpus=2"
+    federation = "num-supernodes=2 client-resources-num-cpus=1 init-args-num-cpus=1"
     printed = run(start, tmp_path, scenario, "--federation-config", federation)
     expected = simulate(tiny.scenario(PHANTOMS), tmp_path / "expected", lambda _: None)
     assert len(expected.outcomes) == 2
