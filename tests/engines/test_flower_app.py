@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -35,9 +36,12 @@ Start = Callable[..., subprocess.Popen[bytes]]
 def start() -> Iterator[Start]:
     """Starts Flower's commands, which leave nothing at home and ask no other machine; all of them end with the test."""
     mark = uuid.uuid4().hex
+    # Ray's sockets need a short path. With a folder of its own it joins no cluster that somebody else has started.
+    ray = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True)
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
         MARK: mark,
+        "RAY_TMPDIR": ray.name,
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -67,6 +71,7 @@ def start() -> Iterator[Start]:
         left = kill_marked(mark, seconds=20)
         for process in running:
             process.wait()
+        ray.cleanup()
         assert not left
 
 
