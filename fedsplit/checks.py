@@ -104,7 +104,8 @@ def _check_engine(scenario: Scenario) -> None:
     grain = scenario.protocol.grain
     if grain not in scenario.engine.grains:
         reason = f"cannot run {scenario.protocol.kind}, which crosses the cut at every {grain}"
-        raise ScenarioError(reason, at="engine.kind", value=scenario.engine.kind, remedy="use another engine")
+        remedy = "use protocol.kind splitfed_v1, or `fedsplit simulate` with engine ray or inline"
+        raise ScenarioError(reason, at="engine.kind", value=scenario.engine.kind, remedy=remedy)
 
 
 def _check_device(scenario: Scenario) -> None:

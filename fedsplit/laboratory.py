@@ -11,6 +11,7 @@ import torch
 
 from fedsplit import document
 from fedsplit.component import Settings, Trust
+from fedsplit.engines.base import Engine
 from fedsplit.errors import DataError
 from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.errand import Errand, Files, Handed
@@ -67,8 +68,10 @@ class Assignment(Settings):
 class Laboratory:
     """The images, and the parties of each seed, drawn once."""
 
-    def __init__(self, scenario: Scenario, images: Images) -> None:
+    def __init__(self, scenario: Scenario, images: Images, engine: Engine) -> None:
+        """engine: what trains here; the scenario's own, or another one in its place."""
         self.scenario = scenario
+        self._engine = engine
         self.source = fingerprint_of((images.pixels, images.labels, images.groups))
         self.note = _note(scenario, images)
         self._parties = lru_cache(maxsize=None)(lambda seed: gather(scenario, images, Seeds(seed)))
@@ -81,7 +84,7 @@ class Laboratory:
         cell = self._cells[assignment.cell]
         if assignment.duel is None:
             checkpoint = Checkpoint(assignment.folder, _training(self.scenario, cell, self.source))
-            victim = train(self.scenario, cell, self._parties(cell.seed), checkpoint)
+            victim = train(self.scenario, cell, self._parties(cell.seed), self._engine, checkpoint)
             self._victims = {assignment.cell: victim}
             return victim.packed()
         passed = assignment.passed
@@ -119,7 +122,7 @@ def do_elsewhere(settings: str, handed: Handed) -> Files:
 def _laboratory(scenario: str) -> Laboratory:
     # One process is one worker: here, too, numbers do not depend on the engine.
     parsed = parse({**json.loads(scenario), "engine": {"kind": "inline"}}, Trust())
-    return Laboratory(parsed, parsed.dataset.load())
+    return Laboratory(parsed, parsed.dataset.load(), parsed.engine)
 
 
 def _training(scenario: Scenario, cell: Cell, source: str) -> str:

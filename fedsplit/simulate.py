@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedsplit import document
+from fedsplit.engines.base import Engine
 from fedsplit.errors import EngineError
 from fedsplit.federation.errand import Errand, Files, Handed
 from fedsplit.laboratory import Assignment, Laboratory
@@ -14,16 +15,19 @@ from fedsplit.report.folder import CellFolder, RunFolder
 from fedsplit.scenario import UNDEFENDED, Cell, Scenario, plain
 
 
-def simulate(scenario: Scenario, root: Path, say: Callable[[str], None], card: str = "") -> Outcomes:
+def simulate(
+    scenario: Scenario, root: Path, say: Callable[[str], None], card: str = "", engine: Engine | None = None
+) -> Outcomes:
     """Runs every cell that is not finished, then joins the outcomes. What is being done is told to `say`.
 
-    card: what the run's folder keeps about who holds and sees what.
+    card: what the run's folder keeps about who holds and sees what. engine: in place of the scenario's own.
     """
+    engine = engine or scenario.engine
     run = RunFolder(root)
     with writing(root):
         run.begin(document.dump(scenario.dump()), card, [cell.folder for cell in scenario.cells])
-    scenario.engine.begin()
-    lab = Laboratory(scenario, scenario.dataset.load())
+    engine.begin()
+    lab = Laboratory(scenario, scenario.dataset.load(), engine)
     say(_told(lab.note))
     due = {cell.folder: cell for cell in scenario.cells if _is_due(lab, run.cell(cell.folder), cell, say)}
     parts = [f"{index}-{plain(duel.attack_name)}" for index, duel in enumerate(scenario.duels)]
@@ -36,7 +40,7 @@ def simulate(scenario: Scenario, root: Path, say: Callable[[str], None], card: s
             say(f"{due[assignment.cell].row}, seed {due[assignment.cell].seed}")
         return lab.do(assignment, handed)
 
-    for name, files in scenario.engine.spread([assignment.errand for assignment in work.values()], here, say):
+    for name, files in engine.spread([assignment.errand for assignment in work.values()], here, say):
         folder = run.cell(work[name].cell)
         with writing(folder.path):
             folder.part(work[name].part).keep(files)

@@ -11,11 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from fedsplit.briefing import card, estimate
 from fedsplit.checks import check_cuts
 from fedsplit.component import Trust
+from fedsplit.engines.base import Engine
 from fedsplit.errors import ControlError
 from fedsplit.parties import deal
 from fedsplit.progress import observed_by
 from fedsplit.reading import load
 from fedsplit.records.outcome import Outcomes
+from fedsplit.scenario import Scenario
 from fedsplit.seeding import Seeds
 from fedsplit.simulate import simulate as run_scenario
 
@@ -25,18 +27,22 @@ def simulate(
 ) -> tuple[Path, Outcomes]:
     """Prints the card and runs the scenario; the run's folder, and what came out."""
     scenario = load(path, assignments=edits, trust=Trust(plugins=plugins), smoke=smoke)
+    root = out or Path("runs") / (f"{scenario.name}-smoke" if smoke else scenario.name)
+    return root, run(scenario, root)
+
+
+def run(scenario: Scenario, root: Path, engine: Engine | None = None) -> Outcomes:
+    """Prints the card and runs the scenario. engine: in place of its own."""
     shape, classes = scenario.dataset.shape(), scenario.dataset.classes()
     # These models are trained next, so there is memory for them.
     check_cuts(scenario, shape, classes, device="cpu")
-    root = out or Path("runs") / (f"{scenario.name}-smoke" if smoke else scenario.name)
     console = Console(highlight=False)
     briefing = card(scenario, shape, classes, device="cpu")
     console.print(briefing, style="dim", markup=False, soft_wrap=True)
     with _bars(console) as progress, observed_by(_Bars(progress)):
-        outcomes = run_scenario(
-            scenario, root, lambda line: progress.console.print(line, markup=False, soft_wrap=True), briefing
+        return run_scenario(
+            scenario, root, lambda line: progress.console.print(line, markup=False, soft_wrap=True), briefing, engine
         )
-    return root, outcomes
 
 
 def check(path: Path, edits: Sequence[str], *, smoke: bool, plugins: bool) -> None:

@@ -5,6 +5,7 @@ from copy import deepcopy
 import torch
 
 from fedsplit.controls import Bench, Judged, judge
+from fedsplit.engines.base import Engine
 from fedsplit.errors import EngineError, blaming
 from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.exposure import Exposure, Observation, victims
@@ -25,14 +26,14 @@ from fedsplit.victim import Victim
 _ERROR = Mse()
 
 
-def train(scenario: Scenario, cell: Cell, parties: Parties, checkpoint: Checkpoint) -> Victim:
+def train(scenario: Scenario, cell: Cell, parties: Parties, engine: Engine, checkpoint: Checkpoint) -> Victim:
     """The whole training of one cell, from the checkpoint on."""
     shape = parties.images.pixels.shape
     plan = scenario.plan(cell, (shape[1], shape[2], shape[3]), len(parties.images.class_names))
     with plan.threaded():
         with blaming(f"defense {cell.row}"):
             plan, start = _warm_started(plan, parties.data.public)
-        trained = scenario.engine.train(scenario.protocol, plan, start, parties.data, scenario.recording, checkpoint)
+        trained = engine.train(scenario.protocol, plan, start, parties.data, scenario.recording, checkpoint)
     return Victim(plan, trained, parties)
 
 

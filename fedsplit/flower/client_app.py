@@ -22,17 +22,11 @@ from fedsplit.records.images import Holding
 app = ClientApp()
 
 
-@app.query("partition")
-def partition(message: Message, context: Context) -> Message:
-    """Says which client this node is; Flower numbers nodes at random."""
-    return Message(RecordDict({"node": ConfigRecord({"client": _client(context)})}), reply_to=message)
-
-
 @app.query("sight")
 def sight(message: Message, context: Context) -> Message:
     """Says whether this worker's machine sees the folder of a job."""
     del context
-    job = Job.model_validate_json(_text(message))
+    job = Job.model_validate_json(_text(message.content))
     return Message(RecordDict({"sight": ConfigRecord({"visible": job.visible})}), reply_to=message)
 
 
@@ -40,19 +34,25 @@ def sight(message: Message, context: Context) -> Message:
 def equipment(message: Message, context: Context) -> Message:
     """Keeps what this worker needs of a job whose folder its machine does not see."""
     del context
-    records = {name: record for name, record in message.content.items() if isinstance(record, ArrayRecord)}
-    job = Job.model_validate_json(_text(message))
-    job.accept({name: to_tensors(record) for name, record in records.items()})
+    _accept(message.content)
+    return Message(RecordDict(), reply_to=message)
+
+
+@app.train("belongings")
+def belongings(message: Message, context: Context) -> Message:
+    """Keeps the same at the node: Flower takes it to whichever process serves the node next."""
+    context.state = message.content
     return Message(RecordDict(), reply_to=message)
 
 
 @app.train("local_round")
 def local_round(message: Message, context: Context) -> Message:
     """One local round, of the job that comes with it."""
-    del context
+    if context.state:
+        _accept(context.state)
     task = wire.unpack(message.content)
     assert isinstance(task, Task)
-    return _answered(message, _host(_text(message)).local_round(task))
+    return _answered(message, _host(_text(message.content)).local_round(task))
 
 
 @app.train("opening")
@@ -61,7 +61,7 @@ def opening(message: Message, context: Context) -> Message:
     first = wire.unpack(message.content)
     assert isinstance(first, Opening)
 
-    host = _talking[_client(context)] = _host(_text(message))
+    host = _talking[_client(context)] = _host(_text(message.content))
     host.open(first)
     return _answered(message, host.say(first.client, None))
 
@@ -86,8 +86,13 @@ def _client(context: Context) -> int:
     return int(context.node_config["partition-id"])
 
 
-def _text(message: Message) -> str:
-    text = message.content.config_records["job"]["settings"]
+def _accept(content: RecordDict) -> None:
+    records = {name: record for name, record in content.items() if isinstance(record, ArrayRecord)}
+    Job.model_validate_json(_text(content)).accept({name: to_tensors(record) for name, record in records.items()})
+
+
+def _text(content: RecordDict) -> str:
+    text = content.config_records["job"]["settings"]
     assert isinstance(text, str)
     return text
 

@@ -1,11 +1,9 @@
 """What Flower runs as the server: the protocol itself, over clients that it reaches through the grid."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 
-from flwr.app import ConfigRecord, Context, Message, RecordDict
-from flwr.serverapp import Grid, ServerApp
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
 
 from fedsplit.errors import EngineError
 from fedsplit.federation.cohort import Cohort, LostWorkerError, Task, Update
@@ -15,24 +13,9 @@ from fedsplit.flower import wire
 from fedsplit.flower.grid.release import is_from_lost_worker
 from fedsplit.flower.job import Job
 
-_BETWEEN_POLLS_SECONDS = 0.01
-
 Runner = Callable[[Job], Trained]
 Replies = Callable[[Iterable[str]], Iterator[Message]]
 """Numbers of messages -> their replies as they come."""
-
-
-def server_app(clients: int, serve: Callable[[Runner], None]) -> ServerApp:
-    """A server that waits for its clients and then hands `serve` the means to run one job after another."""
-    app = ServerApp()
-
-    @app.main()
-    def main(grid: Grid, context: Context) -> None:  # pyright: ignore[reportUnusedFunction]
-        del context
-        nodes = _nodes(grid, clients)
-        serve(lambda job: run_job(job, grid, nodes, partial(_polled, grid), lambda: None))
-
-    return app
 
 
 class GridCohort(Cohort):
@@ -105,41 +88,15 @@ def run_job(job: Job, grid: Grid, nodes: dict[int, int], replies: Replies, resta
         return job.protocol.train(job.plan, cohort, job.start(), job.recording, job.test(), job.checkpoint)
 
 
-def _nodes(grid: Grid, clients: int) -> dict[int, int]:
-    """Asks every node which client it is; nodes join only after the server has started."""
-    while len(nodes := list(grid.get_node_ids())) < clients:
-        time.sleep(_BETWEEN_POLLS_SECONDS)
-    found: dict[int, int] = {}
-    asked = grid.push_messages([Message(RecordDict(), node, "query.partition") for node in nodes])
-    for reply in _polled(grid, asked):
-        if reply.has_error():
-            raise EngineError(_failure(reply, "start of the clients"))
-        client = reply.content.config_records["node"]["client"]
-        assert isinstance(client, int)
-        found[client] = reply.metadata.src_node_id
-    return found
-
-
-def _polled(grid: Grid, messages: Iterable[str]) -> Iterator[Message]:
-    """Replies as they come. Flower's own send_and_receive would hold a failure back until the last client is done."""
-    waiting = set(messages)
-    while waiting:
-        found = list(grid.pull_messages(waiting))
-        waiting -= {reply.metadata.reply_to_message_id for reply in found}
-        yield from found
-        if waiting:
-            time.sleep(_BETWEEN_POLLS_SECONDS)
-
-
 def _said(reply: Message, client: int, number: int) -> wire.Message:
     at = f"client {client}, round {number}"
     if is_from_lost_worker(reply):
         raise LostWorkerError(f"its worker is gone ({reply.error.reason})", at=at, remedy="give each more memory")
-    return Failed(_failure(reply, at)) if reply.has_error() else wire.unpack(reply.content)
+    return Failed(failure(reply, at)) if reply.has_error() else wire.unpack(reply.content)
 
 
-def _failure(reply: Message, at: str) -> str:
-    """The worker itself failed: it ran out of memory, or its packages do not fit. Its last line says the most."""
+def failure(reply: Message, at: str) -> str:
+    """What is told of a worker that failed: out of memory, or its packages do not fit. Its last line says the most."""
     lines = (reply.error.reason or "no reason given").replace("\\n", "\n").strip().splitlines()
     remedy = "give each worker more memory, or use fewer"
     return str(EngineError(f"the worker failed ({lines[-1]})", at=at, remedy=remedy))

@@ -7,14 +7,15 @@ from typing import Any
 from flwr.simulation import run_simulation
 
 from fedsplit.flower.client_app import app as client_app
-from fedsplit.flower.server_app import Runner, server_app
+from fedsplit.flower.nodes import server_app
+from fedsplit.flower.server_app import Runner
 from fedsplit.flower.simulation import Stock
 
 
 def run(layout: str, folder: Path, serve: Callable[[Runner], None]) -> None:
     """Hands `serve` the means to run jobs, once the clients are there."""
     simulation = Stock.model_validate_json(layout)
-    server = server_app(simulation.clients, serve)
+    server = server_app(lambda gather, _: serve(gather(simulation.clients).run))
     run_simulation(server, client_app, simulation.clients, backend_config=_backend(simulation, folder))
 
 

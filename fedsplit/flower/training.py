@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fedsplit.errors import EngineError
@@ -35,16 +35,7 @@ def train(
         raise EngineError(reason, at="engine.gpus_per_client", value=0, remedy=remedy)
     running = session(simulation)
     folder = Path(tempfile.mkdtemp(prefix="job-", dir=running.folder))
-    job = Job(
-        protocol=protocol,
-        plan=plan,
-        recording=recording,
-        class_names=data.public.class_names,
-        clients=len(data.holdings),
-        folder=folder,
-        cell=checkpoint.cell.absolute(),
-        fingerprint=checkpoint.fingerprint,
-    )
+    job = _job(folder, protocol, plan, data, recording, checkpoint)
     try:
         job.write(start, data)
         *_, done = running.follow(Order(job=job))
@@ -56,6 +47,22 @@ def train(
     found = checkpoint.load()
     assert found is not None, "a finished training has a checkpoint"
     return Trained(*found, Evaluation.model_validate_json(done.text))
+
+
+def train_here(
+    run: Callable[[Job], Trained],
+    protocol: Protocol,
+    plan: Plan,
+    start: Standing,
+    data: FederationData,
+    recording: Recording,
+    checkpoint: Checkpoint,
+) -> Trained:
+    """The whole training where this process is itself the server of clients that `run` reaches."""
+    with tempfile.TemporaryDirectory(prefix="fedsplit-job-") as folder:
+        job = _job(Path(folder), protocol, plan, data, recording, checkpoint)
+        job.write(start, data)
+        return run(job)
 
 
 def give(simulation: Simulation, errands: Sequence[Errand], handed: Handed) -> Iterator[tuple[str, Files]]:
@@ -77,3 +84,18 @@ def give(simulation: Simulation, errands: Sequence[Errand], handed: Handed) -> I
         close_session()
         raise
     shutil.rmtree(given, ignore_errors=True)
+
+
+def _job(
+    folder: Path, protocol: Protocol, plan: Plan, data: FederationData, recording: Recording, checkpoint: Checkpoint
+) -> Job:
+    return Job(
+        protocol=protocol,
+        plan=plan,
+        recording=recording,
+        class_names=data.public.class_names,
+        clients=len(data.holdings),
+        folder=folder,
+        cell=checkpoint.cell.absolute(),
+        fingerprint=checkpoint.fingerprint,
+    )

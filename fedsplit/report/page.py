@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 
 from fedsplit.report import wording
 from fedsplit.report.folder import RunFolder, write_whole
@@ -14,6 +14,7 @@ from fedsplit.report.pictures import GalleryPicture, Picture, galleries, plots
 from fedsplit.report.rows import Row, Summary
 from fedsplit.report.summary import summarise
 from fedsplit.report.table import markdown
+from fedsplit.report.template import PAGE
 
 REPORT = "report.html"
 TABLE = "table.md"
@@ -92,14 +93,13 @@ def _render(
     run: RunFolder, summary: Summary, sections: Sequence[ThreatSection], shown: Sequence[GalleryPicture]
 ) -> str:
     environment = Environment(
-        loader=PackageLoader("fedsplit", "report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     names = dict.fromkeys(anchor.name for row in summary.rows for one in row.readings for anchor in one.anchors)
-    return environment.get_template("page.html").render(
+    return environment.from_string(PAGE).render(
         summary=summary,
         table=grid(summary),
         sections=sections,

@@ -1,3 +1,7 @@
+# ruff: noqa: E501, RUF001
+"""What the page looks like; in Python, since whoever bundles the package may carry nothing else along."""
+
+PAGE = """\
 <!doctype html>
 <html lang="en">
 <head>
@@ -285,3 +289,4 @@ footer { margin-top: 4rem; padding-block: 1.4rem 3rem; color: var(--soft); font-
 <footer>Made by fedsplit from <code>outcomes.json</code> and the exhibits beside it. The same numbers stand in <code>table.md</code>.</footer>
 </body>
 </html>
+"""
