@@ -19,11 +19,16 @@ class Told(Linear):
 
     def blocks(self, shape, classes):
         blocks = super().blocks(shape, classes)
-        blocks["rows"].register_full_backward_hook(tell)
+        blocks["rows"].register_forward_hook(watched)
         return blocks
 
 
-def tell(*_):
+def watched(module, inputs, outputs):
+    if outputs.requires_grad:
+        outputs.register_hook(tell)
+
+
+def tell(gradient):
     sys.exit(" ".join(sys.modules))
 '''
 
