@@ -120,11 +120,3 @@ def test_cells_side_by_side_share_what_the_server_leaves(machine: Nodes, tmp_pat
     assert seen(tmp_path, "client") == seen(tmp_path, "server")
     expected, _ = run(tmp_path / "expected", traced, "seeds=[0, 1]", "engine={kind: inline}")
     assert numbers(found) == numbers(expected)
-
-
-def test_shares_that_do_not_add_up_are_found_on_the_next_machine(machine: Nodes, tmp_path: Path) -> None:
-    raylet = machine.add(cpus=8, gpus=2)
-    defense = Traced(std=0.3, folder=str(tmp_path))
-    train(Ray(address=machine.address, gpus_per_client=0.6), tmp_path / "found", federation(5), defense, PROTOCOL)
-    assert seen(tmp_path, "client") == ["0", "0", "1", "1"]
-    machine.kill(raylet)
