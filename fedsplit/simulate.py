@@ -53,7 +53,7 @@ def _run(lab: "Laboratory", run: RunFolder, cells: Sequence[Cell], say: Callable
     for cell in cells:
         folder, essence = run.cell(cell.folder), lab.essence(cell)
         if folder.holds(essence):
-            say(f"{cell.row}, seed {cell.seed}: finished before")
+            say(f"{cell}: finished before")
         else:
             with writing(folder.path):
                 folder.begin(essence)
@@ -62,7 +62,7 @@ def _run(lab: "Laboratory", run: RunFolder, cells: Sequence[Cell], say: Callable
 
     def here(errand: Errand) -> Files:
         cell = due[errand.name]
-        say(f"{cell.row}, seed {cell.seed}")
+        say(str(cell))
         return lab.run(cell, run.cell(cell.folder).path, passed)
 
     errands = [Assignment.of(lab, cell, run.cell(cell.folder).path, passed).errand for cell in due.values()]
@@ -99,7 +99,8 @@ class Laboratory:
         """All that a cell's numbers depend on, as YAML; how it is executed is left out, since it does not matter."""
         dumped = {key: value for key, value in self.scenario.only(cell).dump().items() if key != "engine"}
         # The scenario does not tell whether a stand-in stepped in, or whether the files have changed.
-        return f"# images {self.source}\n{document.dump(dumped)}"
+        hijacking = f"# hijacked by {cell.hijacker}\n" if cell.hijacker is not None else ""
+        return f"# images {self.source}\n{hijacking}{document.dump(dumped)}"
 
 
 class Assignment(Settings):
@@ -168,7 +169,9 @@ def _training(scenario: Scenario, cell: Cell, source: str) -> str:
     """A fingerprint of all that the training depends on, so that another attack or metric finds it done."""
     judged_by = {"name", "engine", "threats", "attacks", "metrics", "headline"}
     dumped = {key: value for key, value in scenario.only(cell).dump().items() if key not in judged_by}
-    text = document.dump({**dumped, "recording": scenario.recording.model_dump(mode="json"), "images": source})
+    hijacking = scenario.hijacking(cell)
+    dumped["hijacking"] = None if hijacking is None else hijacking.model_dump(mode="json")
+    text = document.dump({**dumped, "recording": scenario.recording(cell).model_dump(mode="json"), "images": source})
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import torch
@@ -40,11 +41,17 @@ def run_cell(
     with plan.threaded():
         with blaming(f"defense {cell.row}"):
             plan, start = _warm_started(plan, parties.data.public)
-        trained = scenario.engine.train(scenario.protocol, plan, start, parties.data, scenario.recording, checkpoint)
+        if (hijacker := scenario.hijacker(cell)) is not None:
+            with blaming(f"attack {cell.hijacker}"):
+                start = replace(start, server_memory=hijacker.prepare(parties.auxiliary))
+        recording = scenario.recording(cell)
+        trained = scenario.engine.train(scenario.protocol, plan, start, parties.data, recording, checkpoint)
 
         kept = _OBSERVED * len(trained.standing.deployed)
         observe = lru_cache(kept)(partial(expose, plan, trained, parties.data, parties.auxiliary))
-        results = [_fight(scenario, cell, duel, plan, trained, parties, passed, observe) for duel in scenario.duels]
+        results = [
+            _fight(scenario, cell, duel, plan, trained, parties, passed, observe) for duel in scenario.duels_of(cell)
+        ]
     return tuple(outcome for outcome, _ in results), tuple(exhibit for _, exhibit in results)
 
 
@@ -118,6 +125,7 @@ def _fight(
         activity=trained.evaluation.activity,
         training_seconds=trained.standing.seconds,
         dropped=trained.standing.dropped,
+        hijacked=cell.hijacker is not None,
     )
     return outcome, board.exhibit(headline, guess, parties.auxiliary, torch.cat([_smashed(one) for one in exposed]))
 

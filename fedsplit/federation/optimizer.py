@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
-from torch import Tensor, nn, optim
+from torch import nn, optim
 
 from fedsplit.component import Settings
 
@@ -43,26 +43,6 @@ class StochasticGradientDescent(Settings):
 
 
 Optimizer = Annotated[Adam | StochasticGradientDescent, Field(discriminator="kind")]
-
-
-def memory_of(optimizer: optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's tensors by "parameter number/name", detached copies."""
-    states = optimizer.state_dict()["state"]
-    return {
-        f"{number}/{name}": value.detach().clone()
-        for number, entries in states.items()
-        for name, value in entries.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def remember(optimizer: optim.Optimizer, memory: dict[str, Tensor]) -> None:
-    """Puts back what `memory_of` took out of an optimiser over the same parameters."""
-    states: dict[int, dict[str, Tensor]] = {}
-    for key, value in memory.items():
-        number, _, name = key.partition("/")
-        states.setdefault(int(number), {})[name] = value.clone()
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _movable(module: nn.Module) -> list[nn.Parameter]:

@@ -1,5 +1,6 @@
 """The parties of a federation: a client, and the server."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, isfinite
@@ -10,8 +11,8 @@ from torch.nn import functional as F
 
 from fedsplit.errors import EngineError
 from fedsplit.federation.messages import Crossing, CutGradient, Hidden, HiddenGradient
-from fedsplit.federation.optimizer import memory_of, remember
 from fedsplit.federation.plan import Plan, State
+from fedsplit.layers.optimizer_memory import memory_of, remember
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.step import ClientStep, ServerStep
 from fedsplit.split import Segment, Segments
@@ -108,8 +109,27 @@ class Client:
         self.step()
 
 
-class Server:
-    """Holds a server segment; answers what clients send."""
+class Server(ABC):
+    """Holds a server segment; answers what clients send.
+
+    losses: of each step, where they are known here.
+    """
+
+    segment: Segment
+    losses: list[float]
+
+    @property
+    @abstractmethod
+    def memory(self) -> State:
+        """What it goes on with in the next round, besides its segment."""
+
+    @abstractmethod
+    def answer(self, message: Crossing | HiddenGradient) -> Hidden | CutGradient:
+        """What goes back to the client; what it learns from the message is its own affair."""
+
+
+class HonestServer(Server):
+    """Trains its segment on the clients' task."""
 
     def __init__(self, plan: Plan, segment: Segment, memory: State) -> None:
         """`segment` is in training mode with this round's state."""
@@ -119,7 +139,6 @@ class Server:
         if memory:
             remember(self._optimizer, memory)
         self.losses: list[float] = []
-        """The task loss of each step, where the labels are here."""
         self._entry: Tensor | None = None
         self._exit: Tensor | None = None
         self._penalty: Tensor | None = None

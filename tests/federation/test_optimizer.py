@@ -3,7 +3,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from fedsplit.federation.optimizer import Adam, Optimizer, StochasticGradientDescent, memory_of, remember
+from fedsplit.federation.optimizer import Adam, Optimizer, StochasticGradientDescent
+from fedsplit.layers.optimizer_memory import memory_of, remember
 
 KINDS = [
     Adam(weight_decay=0.01),
