@@ -29,7 +29,7 @@ from fedsplit.defenses.sca import Sca
 from fedsplit.errors import FedsplitError
 from fedsplit.federation.optimizer import Adam
 from fedsplit.federation.plan import Plan
-from fedsplit.federation.roles import Client, Server
+from fedsplit.federation.roles import Client, HonestServer
 from fedsplit.layers.sparse_coding import GradientKind
 from fedsplit.models.linear import Linear
 from fedsplit.numerics.sparse import Fista
@@ -196,7 +196,7 @@ def steps(defense: Defense, batch: Holding) -> tuple[Callable[[], object], Calla
     )
     segments = plan.segments()
     client = Client(plan, segments, batch, {}, Seeds(0)("defense"))
-    server = Server(plan, segments.server, {})
+    server = HonestServer(plan, segments.server, {})
     answer = server.step(client.send(batch))
 
     def whole() -> None:

@@ -46,11 +46,13 @@ def _lines(scenario: Scenario, shape: Shape, classes: int, device: str) -> Itera
     yield f"targets        {scenario.targets.count} {scenario.targets.source} images"
     for threat in scenario.threats:
         seen = ", ".join(_MEANINGS[asset] for asset in Asset if asset in threat.assets_without(scenario.withheld))
-        yield f"{threat.kind} sees or knows {seen}"
+        conduct = ", and need not follow the protocol" if threat.active else ""
+        yield f"{threat.kind} sees or knows {seen}{conduct}"
     for duel in scenario.duels:
         uses = ", ".join(_MEANINGS[asset] for asset in Asset if asset in duel.attack.needs)
         where = f"{duel.attack.leak} leak of round {duel.round}"
-        yield f"{duel.attack_name} (under {duel.threat_name}, {where}) needs {uses}"
+        conduct = "is active, has the server of a training of its own, and " if duel.hijacks is not None else ""
+        yield f"{duel.attack_name} (under {duel.threat_name}, {where}) {conduct}needs {uses}"
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,14 @@ def estimate(scenario: Scenario, shape: Shape, classes: int, images: int) -> Est
     auxiliary = round(images * roles.auxiliary)
     pool = private if scenario.targets.source == "private" else round(images * roles.test)
     targets = pool if scenario.targets.count == "all" else min(scenario.targets.count, pool)
-    pages = len(set(scenario.recording.training) | set(scenario.recording.inference))
+    recordings = [scenario.recording(cell) for cell in cells]
+    pages = max(len({*recording.training, *recording.inference}) for recording in recordings)
     # Parameters, gradients and two moments; per recorded round the averaged segments and every client's own; leaks
     # hold targets and auxiliary pairs.
     memory = 4 * parameters + pages * (2 + clients) * parameters + (2 * targets + auxiliary) * smashed
     return Estimate(
         cells=len(cells),
-        attacks=len(cells) * len(scenario.duels),
+        attacks=sum(len(scenario.duels_of(cell)) for cell in cells),
         steps=scenario.protocol.steps(tuple([private // clients] * clients)) * len(cells),
         bytes=(
             scenario.protocol.batch_size * (smashed + hidden + label),

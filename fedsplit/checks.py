@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from fedsplit.attacks.base import Attack
+from fedsplit.attacks.base import ActiveAttack, Attack
 from fedsplit.errors import ScenarioError
 from fedsplit.records.images import Shape
 from fedsplit.scenario import UNDEFENDED, Cell, Scenario
@@ -12,7 +12,7 @@ from fedsplit.split import Segments
 
 def check(scenario: Scenario) -> None:
     """Raises ScenarioError for the first thing that cannot be."""
-    for one in (_check_seeds, _check_metrics, _check_attacks, _check_engine, _check_device):
+    for one in (_check_seeds, _check_metrics, _check_hijacking, _check_attacks, _check_engine, _check_device):
         one(scenario)
 
 
@@ -91,11 +91,31 @@ def _check_attacks(scenario: Scenario) -> None:
             raise ScenarioError(_hunger(scenario, attack), at=at, value=attack.kind, remedy=remedy)
 
 
+def _check_hijacking(scenario: Scenario) -> None:
+    protocol = scenario.protocol
+    for index, attack in enumerate(scenario.attacks):
+        if not isinstance(attack, ActiveAttack):
+            continue
+        at = f"attacks.{index}"
+        if not any(threat.active for threat in scenario.threats):
+            reason = f"is active, but {' and '.join(threat.kind for threat in scenario.threats)} follows the protocol"
+            remedy = "add {kind: malicious_server} to threats"
+            raise ScenarioError(reason, at=at, value=attack.kind, remedy=remedy)
+        if protocol.grain == "round":
+            reason = f"hijacks the one server of all clients, and in {protocol.kind} each has a copy of its own"
+            remedy = "use protocol.kind sequential, splitfed_v2 or parallel"
+            raise ScenarioError(reason, at=at, value=attack.kind, remedy=remedy)
+        if scenario.rounds(attack) != (protocol.rounds,):
+            reason = f"is active, so what it knows after the last round, {protocol.rounds}, is all that is kept of it"
+            raise ScenarioError(reason, at=f"{at}.rounds", value=attack.rounds, remedy="leave rounds out")
+
+
 def _hunger(scenario: Scenario, attack: Attack) -> str:
     needs = ", ".join(sorted(attack.needs))
     missing = (
         f"{threat.kind} lacks {', '.join(sorted(attack.needs - scenario.offered(threat, attack)))}"
         for threat in scenario.threats
+        if threat.active or not isinstance(attack, ActiveAttack)
     )
     return f"needs {needs}, but in the {attack.leak} leak {' and '.join(missing)}"
 

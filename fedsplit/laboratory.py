@@ -39,7 +39,7 @@ class Assignment(Settings):
     source: str
     """A fingerprint of the images."""
     duel: int | None = None
-    """Which of the scenario's duels; None for the training."""
+    """Which of those about this victim; None for the training."""
     part: str = ""
     """What the outcome of this duel is called within the cell."""
     judged_by: str = ""
@@ -92,7 +92,8 @@ class Laboratory:
             judged = Outcomes.model_validate_json(handed[assignment.judged_by][OUTCOMES])
             passed = all(outcome.valid for outcome in judged.outcomes)
         victim = self._victim(cell, handed)
-        outcome, exhibit = fight(self.scenario, cell, self.scenario.duels[assignment.duel], victim, passed=passed)
+        duel = self.scenario.duels_of(cell)[assignment.duel]
+        outcome, exhibit = fight(self.scenario, cell, duel, victim, passed=passed)
         everything = Outcomes(scenario=self.scenario.name, data=self.note, outcomes=(outcome,), versions=_versions())
         return cell_files(everything, (exhibit,))
 
@@ -100,7 +101,8 @@ class Laboratory:
         """All that a cell's numbers depend on, as YAML; how it is executed is left out, since it does not matter."""
         dumped = {key: value for key, value in self.scenario.only(cell).dump().items() if key != "engine"}
         # The scenario does not tell whether a stand-in stepped in, or whether the files have changed.
-        return f"# images {self.source}\n{document.dump(dumped)}"
+        hijacking = f"# hijacked by {cell.hijacker}\n" if cell.hijacker is not None else ""
+        return f"# images {self.source}\n{hijacking}{document.dump(dumped)}"
 
     def _victim(self, cell: Cell, handed: Handed) -> Victim:
         if cell.folder not in self._victims:
@@ -129,7 +131,9 @@ def _training(scenario: Scenario, cell: Cell, source: str) -> str:
     """A fingerprint of all that the training depends on, so that another attack or metric finds it done."""
     judged_by = {"name", "engine", "threats", "attacks", "metrics", "headline"}
     dumped = {key: value for key, value in scenario.only(cell).dump().items() if key not in judged_by}
-    text = document.dump({**dumped, "recording": scenario.recording.model_dump(mode="json"), "images": source})
+    hijacking = scenario.hijacking(cell)
+    dumped["hijacking"] = None if hijacking is None else hijacking.model_dump(mode="json")
+    text = document.dump({**dumped, "recording": scenario.recording(cell).model_dump(mode="json"), "images": source})
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from fedsplit.attacks.base import AnyAttack, Attack
+from fedsplit.attacks.base import ATTACKS, ActiveAttack, AnyAttack, Attack, hijacked
 from fedsplit.component import Settings
 from fedsplit.datasets.base import AnyDataset
 from fedsplit.defenses.base import AnyDefense, Defense
 from fedsplit.engines.base import AnyEngine
+from fedsplit.federation.hijacking import Hijacking
 from fedsplit.federation.ledger import Recording
 from fedsplit.federation.optimizer import Optimizer
 from fedsplit.federation.plan import DTYPES, Plan, Precision
@@ -98,14 +99,21 @@ class Scenario(Settings):
 
     @property
     def cells(self) -> Iterator["Cell"]:
-        """Every victim training, seed by seed, the undefended row first."""
-        return (Cell(name, defense, seed) for seed in self.seeds for name, defense in self.rows)
+        """Every victim training, seed by seed, the undefended row first; of each row the ordinary one, unless there is
+        nothing but active attacks, and one per active attack."""
+        active = tuple(self._active)
+        trainings = active if len(active) == len(self.attacks) else (None, *active)
+        return (Cell(*row, seed, attack) for seed in self.seeds for row in self.rows for attack in trainings)
 
-    @property
-    def recording(self) -> Recording:
-        """What the ledger has to keep for the attacks."""
+    def duels_of(self, cell: "Cell") -> tuple["Duel", ...]:
+        """Those about the victim of this training."""
+        return tuple(duel for duel in self.duels if duel.hijacks == cell.hijacker)
+
+    def recording(self, cell: "Cell") -> Recording:
+        """What the ledger has to keep for the attacks on this training."""
+        attacks = [attack for name, attack in _named(self.attacks) if _hijacks(name, attack) == cell.hijacker]
         kept = {
-            kind: sorted({number for attack in self.attacks if attack.leak == kind for number in self.rounds(attack)})
+            kind: sorted({number for attack in attacks if attack.leak == kind for number in self.rounds(attack)})
             for kind in ("training", "inference")
         }
         return Recording(training=tuple(kept["training"]), inference=tuple(kept["inference"]))
@@ -121,12 +129,17 @@ class Scenario(Settings):
         return held - _TRAINING_ALONE if attack.leak == "inference" else held
 
     def feeds(self, threat: Threat, attack: Attack) -> bool:
-        """Whether this adversary has what the attack needs, from the leak that the attack looks at."""
-        return attack.needs <= self.offered(threat, attack)
+        """Whether this adversary has what the attack needs, from the leak that the attack looks at, and dares it."""
+        dares = threat.active or not isinstance(attack, ActiveAttack)
+        return dares and attack.needs <= self.offered(threat, attack)
 
     def rounds(self, attack: Attack) -> tuple[int, ...]:
         """The rounds that an attack looks at; the last one unless it says otherwise."""
         return attack.rounds or (self.protocol.rounds,)
+
+    def hijacker(self, cell: "Cell") -> ActiveAttack | None:
+        """The attack that has the server of this training."""
+        return None if cell.hijacker is None else self._active[cell.hijacker]
 
     def plan(self, cell: "Cell", shape: Shape, classes: int) -> Plan:
         """What the parties of one cell agree on."""
@@ -142,7 +155,20 @@ class Scenario(Settings):
             threads=self.threads,
             precision=self.precision,
             device=self.device,
+            hijacking=self.hijacking(cell),
         )
+
+    def hijacking(self, cell: "Cell") -> Hijacking | None:
+        """What the plan of a cell says about its hijacker."""
+        attack = self.hijacker(cell)
+        if cell.hijacker is None or attack is None:
+            return None
+        function = f"{hijacked.__module__}:{hijacked.__name__}"
+        return Hijacking(name=cell.hijacker, function=function, settings=json.dumps(ATTACKS.dump(attack)))
+
+    @property
+    def _active(self) -> dict[str, ActiveAttack]:
+        return {name: attack for name, attack in _named(self.attacks) if isinstance(attack, ActiveAttack)}
 
     def only(self, cell: "Cell") -> "Scenario":
         """The same scenario with one cell."""
@@ -163,27 +189,43 @@ class Duel:
     attack: Attack
     round: int
 
+    @property
+    def hijacks(self) -> str | None:
+        """Who has the server of the training that this duel is about; None for the ordinary one."""
+        return _hijacks(self.attack_name, self.attack)
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One victim training: one defense, one seed."""
+    """One victim training: one defense, one seed. hijacker: the active attack that has its server; None for the
+    ordinary training, which all passive attacks share."""
 
     row: str
     defense: Defense
     seed: int
+    hijacker: str | None = None
 
     @property
     def folder(self) -> str:
-        """A folder name; rows that are spelt alike but for punctuation are kept apart by a mark."""
-        name = plain(self.row)
-        told = name.replace("_", " ") == self.row
-        mark = "" if told else f"-{hashlib.sha256(self.row.encode()).hexdigest()[:8]}"
-        return f"{name}{mark}-seed-{self.seed}"
+        """A folder name, the only one with a plus if an attack has the server."""
+        hijacked = "" if self.hijacker is None else f"+{plain(self.hijacker)}"
+        return f"{plain(self.row, ' ')}-seed-{self.seed}{hijacked}"
+
+    def __str__(self) -> str:
+        return f"{self.row}, seed {self.seed}" + ("" if self.hijacker is None else f", hijacked by {self.hijacker}")
 
 
-def plain(name: str) -> str:
-    """A name as a part of a path; different ones may become the same."""
-    return re.sub(r"[^A-Za-z0-9.=-]+", "_", name)[:_LONGEST_FOLDER]
+def plain(name: str, underscore: str = "_") -> str:
+    """A name as a part of a path; those that are spelt alike but for punctuation are kept apart by a mark.
+
+    underscore: what one stands for where there is no mark."""
+    spelt = re.sub(r"[^A-Za-z0-9.=-]+", "_", name)[:_LONGEST_FOLDER]
+    told = spelt.replace("_", underscore) == name
+    return spelt if told else f"{spelt}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _hijacks(name: str, attack: Attack) -> str | None:
+    return name if isinstance(attack, ActiveAttack) else None
 
 
 Named = TypeVar("Named", Threat, Attack)

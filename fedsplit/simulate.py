@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from fedsplit import document
@@ -30,28 +31,31 @@ def simulate(
     lab = Laboratory(scenario, scenario.dataset.load(), engine)
     say(_told(lab.note))
     due = {cell.folder: cell for cell in scenario.cells if _is_due(lab, run.cell(cell.folder), cell, say)}
-    parts = [f"{index}-{plain(duel.attack_name)}" for index, duel in enumerate(scenario.duels)]
+    parts = {
+        name: [f"{index}-{plain(duel.attack_name)}" for index, duel in enumerate(scenario.duels_of(cell))]
+        for name, cell in due.items()
+    }
     # The undefended row comes first: the others are judged by its outcomes, too.
-    work = {one.name: one for cell in due.values() for one in _assignments(lab, run, cell, parts)}
+    work = {one.name: one for name, cell in due.items() for one in _assignments(lab, run, cell, parts[name])}
 
     def here(errand: Errand, handed: Handed) -> Files:
         assignment = work[errand.name]
         if assignment.duel is None:
-            say(f"{due[assignment.cell].row}, seed {due[assignment.cell].seed}")
+            say(str(due[assignment.cell]))
         return lab.do(assignment, handed)
 
     for name, files in engine.spread([assignment.errand for assignment in work.values()], here, say):
         folder = run.cell(work[name].cell)
         with writing(folder.path):
             folder.part(work[name].part).keep(files)
-            _finish(folder, parts)
+            _finish(folder, parts[work[name].cell])
     return run.join()
 
 
 def _is_due(lab: Laboratory, folder: CellFolder, cell: Cell, say: Callable[[str], None]) -> bool:
     essence = lab.essence(cell)
     if folder.holds(essence):
-        say(f"{cell.row}, seed {cell.seed}: finished before")
+        say(f"{cell}: finished before")
         return False
     with writing(folder.path):
         folder.begin(essence)
@@ -70,7 +74,7 @@ def _assignments(lab: Laboratory, run: RunFolder, cell: Cell, parts: Sequence[st
         scenario=json.dumps(lab.scenario.dump()), cell=cell.folder, folder=folder.path.absolute(), source=lab.source
     )
     yield training
-    judge = next(one for one in lab.scenario.cells if one.row == UNDEFENDED and one.seed == cell.seed)
+    judge = replace(cell, row=UNDEFENDED, defense=lab.scenario.defenses[UNDEFENDED])
     for place, part in left:
         attack = training.model_copy(update={"duel": place, "part": part})
         judged = None if cell == judge else _outcome(run.cell(judge.folder), place, part)

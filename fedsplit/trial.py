@@ -1,6 +1,7 @@
 """One cell: a victim is trained; each attack then tries what its threat lets it see, is judged, and scored."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
 
@@ -33,7 +34,11 @@ def train(scenario: Scenario, cell: Cell, parties: Parties, engine: Engine, chec
     with plan.threaded():
         with blaming(f"defense {cell.row}"):
             plan, start = _warm_started(plan, parties.data.public)
-        trained = engine.train(scenario.protocol, plan, start, parties.data, scenario.recording, checkpoint)
+        if (hijacker := scenario.hijacker(cell)) is not None:
+            with blaming(f"attack {cell.hijacker}"):
+                start = replace(start, server_memory=hijacker.prepare(parties.auxiliary))
+        recording = scenario.recording(cell)
+        trained = engine.train(scenario.protocol, plan, start, parties.data, recording, checkpoint)
     return Victim(plan, trained, parties)
 
 
@@ -104,6 +109,7 @@ def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed
         activity=trained.evaluation.activity,
         training_seconds=trained.standing.seconds,
         dropped=trained.standing.dropped,
+        hijacked=cell.hijacker is not None,
     )
     return outcome, board.exhibit(headline, guess, parties.auxiliary, torch.cat([_smashed(one) for one in exposed]))
 

@@ -35,7 +35,7 @@ class Victim:
         return lru_cache(kept)(partial(expose, self.plan, self.trained, self.parties.data, self.parties.auxiliary))
 
     def packed(self) -> Files:
-        """All but the parties; the optimisers, which no attack sees, are left behind."""
+        """All but the parties and the clients' optimisers, which no attack sees."""
         return _Packed(self)
 
     @classmethod
@@ -70,7 +70,7 @@ class _Packed(Mapping[str, bytes]):
     @cached_property
     def _files(self) -> dict[str, bytes]:
         trained = self._victim.trained
-        bare = replace(trained.standing, memories={}, server_memory={}, common_memory={})
+        bare = replace(trained.standing, memories={}, common_memory={})
         with tempfile.TemporaryDirectory() as folder:
             for page in (*trained.ledger.pages, None):
                 Checkpoint(Path(folder), "").save(bare, page)

@@ -211,7 +211,8 @@ def test_an_attack_meets_only_the_threats_that_feed_it() -> None:
         *(("curious_server-2", "linear_inverse", number) for number in (1, 3)),
         ("curious_server-2", "Labelled", 3),
     ]
-    assert scenario.recording.inference == (1, 3) and scenario.recording.training == (3,)
+    recording = scenario.recording(next(scenario.cells))
+    assert recording.inference == (1, 3) and recording.training == (3,)
 
 
 def test_a_relay_between_clients_takes_the_client_segment_out_of_every_reach() -> None:
@@ -475,3 +476,39 @@ SETTINGS = VALUES.map(json.dumps) | st.text(max_size=8)
 @given(st.lists(st.builds("{}={}".format, PATHS, SETTINGS) | st.text(max_size=12), max_size=3), st.booleans())
 def test_any_assignments_are_a_scenario_or_one_line(folder: Path, assignments: list[str], smoke: bool) -> None:
     answered(read(SHIPPED[0].read_text(), folder, tuple(assignments), smoke=smoke))
+
+
+MALICIOUS = "threats=[{kind: curious_server}, {kind: malicious_server}]"
+MAGNET = "{kind: 'tests.active:Magnet'}"
+SERVED = "protocol={kind: sequential, rounds: 3}"
+
+
+@pytest.mark.parametrize(
+    ("assignments", "told"),
+    [
+        ((SERVED,), ("attacks.0: ", "is active, but curious_server follows the protocol", "malicious_server")),
+        ((MALICIOUS,), ("attacks.0: ", "in splitfed_v1 each has a copy", "use protocol.kind sequential")),
+        ((MALICIOUS, SERVED, "attacks.0.rounds=[1, 3]"), ("attacks.0.rounds: (1, 3): ", "leave rounds out")),
+    ],
+)
+def test_what_no_active_attack_can_do_is_refused(assignments: tuple[str, ...], told: tuple[str, ...]) -> None:
+    line = refusal(tiny.raw("threats=[{kind: curious_server}]", f"attacks=[{MAGNET}]", *assignments))
+    assert line.startswith(told[0]) and all(words in line for words in told[1:])
+
+
+def test_an_active_attack_has_cells_and_duels_of_its_own() -> None:
+    both = tiny.scenario(MALICIOUS, SERVED, f"attacks=[{MAGNET}, {{kind: linear_inverse}}, {MAGNET}]")
+    name = "tests.active:Magnet"
+    cells = list(both.cells)
+    assert [(cell.row, cell.hijacker) for cell in cells[:3]] == [("none", None), ("none", name), ("none", f"{name}-2")]
+    assert len(cells) == 6 and len({cell.folder for cell in cells}) == 6
+    assert [[(duel.threat_name, duel.attack_name) for duel in both.duels_of(cell)] for cell in cells[:3]] == [
+        [("curious_server", "linear_inverse"), ("malicious_server", "linear_inverse")],
+        [("malicious_server", name)],
+        [("malicious_server", f"{name}-2")],
+    ]
+    alone = tiny.scenario(MALICIOUS, SERVED, f"attacks=[{MAGNET}]")
+    assert [cell.hijacker for cell in alone.cells] == [name, name]
+    plans = [both.plan(cell, (1, 8, 8), 10) for cell in cells[:2]]
+    assert plans[0].hijacking is None and plans[1].hijacking is not None
+    assert type(plans[1]).model_validate_json(plans[1].model_dump_json()) == plans[1]

@@ -45,8 +45,8 @@ def test_nothing_is_packed_before_somebody_looks(tmp_path: Path, monkeypatch) ->
     assert made == []
 
 
-def test_optimisers_stay_behind(tmp_path: Path) -> None:
+def test_the_optimisers_of_clients_stay_behind(tmp_path: Path) -> None:
     own = victim(tmp_path, SplitFedV1(rounds=2, batch_size=6))
     standing = Victim.unpacked(dict(own.packed()), own.parties).trained.standing
-    assert (standing.memories, standing.server_memory, standing.common_memory) == ({}, {}, {})
+    assert (standing.memories, standing.common_memory) == ({}, {})
     assert standing.round == own.trained.standing.round and standing.losses == own.trained.standing.losses

@@ -1,5 +1,6 @@
-"""The contract of an attack: leak in, reconstruction out, and which assets that takes."""
+"""The contract of an attack: leak in, reconstruction out, and which assets that takes; an active one also serves."""
 
+import json
 from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
@@ -7,8 +8,9 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Generator, Tensor, nn
 
-from fedsplit.component import Component, Family
-from fedsplit.records.leak import Asset, Leak, LeakKind
+from fedsplit.component import Component, Family, Trust
+from fedsplit.records.impostor import Impostor
+from fedsplit.records.leak import Asset, Auxiliary, Leak, LeakKind
 from fedsplit.records.reconstruction import Reconstruction
 
 Check = Literal["parameters_moved", "loss_fell"]
@@ -41,8 +43,31 @@ class Attack(Component):
         the leak."""
 
 
+class ActiveAttack(Attack):
+    """Has the server of a victim training of its own, from the first round on, and then rebuilds the targets from the
+    leak of the last one and from what it learned meanwhile (`Leak.learned`, its impostor's memory)."""
+
+    @abstractmethod
+    def prepare(self, auxiliary: Auxiliary) -> dict[str, Tensor]:
+        """What its impostor knows before the first round. Kept with every round's checkpoint, so better not all images
+        of a large set."""
+
+    @abstractmethod
+    def hijack(self, memory: dict[str, Tensor]) -> Impostor:
+        """What answers in the server's place for one round, wherever the server lives; it may keep `memory`."""
+
+
 ATTACKS: Family[Attack] = Family("attacks", Attack)
 AnyAttack = Annotated[Attack, ATTACKS]
+
+
+def hijacked(settings: str, memory: dict[str, Tensor]) -> Impostor:
+    """The impostor of an active attack (as JSON with its kind): what a plan calls by its name."""
+    raw = json.loads(settings)
+    attack = ATTACKS.find(raw.pop("kind"), Trust()).model_validate_json(json.dumps(raw))
+    assert isinstance(attack, ActiveAttack), "only an active attack hijacks"
+    return attack.hijack(memory)
+
 
 _PROBES = 16
 _CHUNK = 256

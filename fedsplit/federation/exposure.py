@@ -77,6 +77,7 @@ def expose(
         client_weights=ClientSegment(_client(plan, state), tuple(_client(plan, own) for _, own in targets.returned)),
         server_segments=tuple(_server(plan, past.server) for past in trained.ledger.until(observation.round)),
         defense=plan.defense,
+        learned=None if plan.hijacking is None else _learned(plan, trained, observation),
     )
     return Exposure(leak, targets.rows)
 
@@ -131,6 +132,11 @@ def _training(plan: Plan, page: Page, data: FederationData, clients: Sequence[in
         torch.cat(leaving)[order].to(device) if leaving else None,
         tuple((client, state) for client, state in page.returned if client in clients),
     )
+
+
+def _learned(plan: Plan, trained: Trained, observation: Observation) -> State:
+    assert observation.round == trained.standing.round, "no other round's memory of an impostor is kept"
+    return {name: value.to(plan.device, copy=True) for name, value in trained.standing.server_memory.items()}
 
 
 def _query(plan: Plan, state: State, data: FederationData, client: int, defended: bool) -> Query:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fedsplit.component import Settings
 from fedsplit.defenses.base import AnyDefense
+from fedsplit.federation.hijacking import Hijacking
 from fedsplit.federation.optimizer import Optimizer
 from fedsplit.models.base import AnyModel, Model
 from fedsplit.records.images import Shape
@@ -46,6 +47,8 @@ class Plan(Settings):
     device: str = "cpu"
     frozen: tuple[str, ...] = ()
     """Blocks that the warm start froze: no gradient, evaluation mode, wherever a segment is loaded."""
+    hijacking: Hijacking | None = None
+    """Who answers in the server's place, where an active attack has it; known to the server alone."""
 
     @property
     def dtype(self) -> torch.dtype:

@@ -1,5 +1,6 @@
 """The parties of a federation: a client, and the server."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, isfinite
@@ -106,8 +107,27 @@ class Client:
         self.step()
 
 
-class Server:
-    """Holds a server segment; answers what clients send."""
+class Server(ABC):
+    """Holds a server segment; answers what clients send.
+
+    losses: of each step, where they are known here.
+    """
+
+    segment: Segment
+    losses: list[float]
+
+    @property
+    @abstractmethod
+    def memory(self) -> State:
+        """What it goes on with in the next round, besides its segment."""
+
+    @abstractmethod
+    def answer(self, message: Crossing | HiddenGradient) -> Hidden | CutGradient:
+        """What goes back to the client; what it learns from the message is its own affair."""
+
+
+class HonestServer(Server):
+    """Trains its segment on the clients' task."""
 
     def __init__(self, plan: Plan, segment: Segment, memory: State) -> None:
         """`segment` is in training mode with this round's state."""
@@ -116,7 +136,6 @@ class Server:
         self._optimizer = plan.optimizer.over(segment)
         self._optimizer.remember(memory)
         self.losses: list[float] = []
-        """The task loss of each step, where the labels are here."""
         self._entry: Tensor | None = None
         self._exit: Tensor | None = None
         self._penalty: Tensor | None = None

@@ -5,9 +5,9 @@ from torch import Tensor
 
 from fedsplit.errors import EngineError
 from fedsplit.federation.cohort import Cohort
+from fedsplit.federation.hijacked import server_of
 from fedsplit.federation.messages import Crossing, CutGradient, Failed, Hidden, HiddenGradient, joined
 from fedsplit.federation.plan import Plan
-from fedsplit.federation.roles import Server
 from fedsplit.federation.trained import Standing
 from fedsplit.split import Segments
 
@@ -18,7 +18,7 @@ class Service:
     def __init__(self, plan: Plan, cohort: Cohort, segments: Segments, standing: Standing) -> None:
         """The server's `segments` are overwritten with the standing."""
         plan.prepare(segments.server, standing.server, training=True)
-        self.server = Server(plan, segments.server, standing.server_memory)
+        self.server = server_of(plan, segments.server, standing)
         self._plan = plan
         self._cohort = cohort
         self._cut_shape = segments.cut_shape

@@ -19,7 +19,7 @@ from fedsplit.federation.evaluation import evaluate
 from fedsplit.federation.ledger import Ledger, Page, Recording
 from fedsplit.federation.messages import Closing, Crossing, Failed, HiddenGradient, Opening
 from fedsplit.federation.plan import Plan, State, state_of
-from fedsplit.federation.roles import Server, batch_count
+from fedsplit.federation.roles import HonestServer, Server, batch_count
 from fedsplit.federation.trained import Standing, Trained
 from fedsplit.progress import track
 from fedsplit.records.images import Holding, Images
@@ -95,7 +95,7 @@ class Protocol(Component):
         """A client's whole round beside a copy of the server segment. `segments` are overwritten."""
         opening = task.opening
         plan.prepare(segments.server, task.server_state, training=True)
-        server = Server(plan, segments.server, task.server_memory)
+        server = HonestServer(plan, segments.server, task.server_memory)
         conversation = self.conversation(plan, segments, opening, holding, recording)
         with plan.seeds.fork("forward", opening.round, opening.client):
             said = next(conversation)

@@ -95,6 +95,9 @@ class Leak:
     """The server segment at the end of every recorded round up to this one."""
     defense: object | None = None
     """The defense with its parameters, a `Defense`, where the adversary knows them."""
+    learned: dict[str, Tensor] | None = None
+    """What this very attack's impostor knew when it had served; None where the server was honest. No asset: no threat
+    grants it or takes it away."""
 
     def granted(self, assets: frozenset[Asset]) -> "Leak":
         """The same leak without the fields of all other assets."""

@@ -84,6 +84,9 @@ class Outcome(_Record):
     """Wall time of training the victim, over all rounds; None in files of earlier versions."""
     dropped: int = 0
     """How often a client took part in a round and did not return from it: drawn so, or since it failed."""
+    hijacked: bool = False
+    """Whether the attack had the server while the victim was trained: what is said of the training is said of that
+    one, which nobody else attacks."""
 
 
 class DataNote(_Record):

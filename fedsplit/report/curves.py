@@ -1,5 +1,6 @@
 """What a swept setting of a defense buys and what it costs: leak and accuracy against its value."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -118,4 +119,5 @@ def _across(axes: Axes, setting: str, curves: Sequence[_Curve]) -> None:
 
 
 def _percent(one: Ranked) -> float:
-    return 100 * (one.row.utility.mean or 0.0)
+    # Where all attacks are active nobody trained as agreed, and no point is drawn.
+    return math.nan if one.row.utility.mean is None else 100 * one.row.utility.mean

@@ -21,7 +21,7 @@ _PANELS_ACROSS = 3
 
 def privacy_utility(summary: Summary, threat: str) -> Figure | None:
     """Accuracy against the headline of each defense's worst attack; None where no attack is valid. Right leaks more."""
-    worst = ranked(summary, threat)
+    worst = [one for one in ranked(summary, threat) if one.row.utility.mean is not None]
     if not worst:
         return None
     figure = canvas(7.6, 4.9)

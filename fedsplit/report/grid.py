@@ -110,7 +110,7 @@ def _lines(rows: Sequence[Row], metrics: Sequence[_MetricColumn], varied: Sequen
             Line(
                 defense=row.defense if first else "",
                 utility=wording.percent(row.utility) if first else "",
-                attack=row.attack,
+                attack=wording.attack(row),
                 settings=tuple(_SETTINGS[setting](row) for setting in varied),
                 scores=(*(metric.score(row) for metric in metrics), Measured(wording.leaked(row))),
                 mark=wording.worst_of(row),
@@ -150,5 +150,6 @@ def _remarks(summary: Summary, varied: Sequence[str]) -> tuple[str, ...]:
         "↑ higher leaks more, ↓ lower leaks more.",
         *wording.interval_sentences(summary),
         *(["± is the standard deviation between seeds."] if spread else []),
+        *([wording.HIJACKED] if any(row.hijacked for row in summary.rows) else []),
         f"Leaked: where {summary.headline} lies from mean image (0 %) to the same attack without a defense (100 %).",
     )

@@ -54,6 +54,8 @@ class Row:
     """One attack on one defense, over all seeds. reasons: why it is invalid; a valid row has none.
 
     worst_of: on the worst valid attack of a defense under one threat, the number of attacks it was chosen from; else 0.
+    ordinary: what tells of the training that the defense is judged by: the row's own entries, or, where the attack had
+    the server, those of any passive attack on the same defense; none where there is none. utility: of that training.
     """
 
     defense: str
@@ -63,6 +65,7 @@ class Row:
     round: int
     headline: str
     entries: tuple[Entry, ...]
+    ordinary: tuple[Entry, ...]
     utility: Spread
     readings: tuple[Reading, ...]
     reasons: tuple[str, ...]
@@ -91,15 +94,15 @@ class Row:
     @property
     def blocks(self) -> tuple[str, ...]:
         """The blocks of the client segment, in order; none where their activity was not measured."""
-        return tuple(self.entries[0].outcome.activity)
+        return tuple(self.ordinary[0].outcome.activity) if self.ordinary else ()
 
     def active(self, block: str) -> Spread:
         """The share of a client block's values that is not zero, over the seeds."""
-        return spread([entry.outcome.activity[block].share for entry in self.entries])
+        return spread([entry.outcome.activity[block].share for entry in self.ordinary])
 
     def active_per_pixel(self, block: str) -> Spread:
         """Active values of a client block per value of the image, over the seeds."""
-        return spread([entry.outcome.activity[block].per_pixel for entry in self.entries])
+        return spread([entry.outcome.activity[block].per_pixel for entry in self.ordinary])
 
     def reading(self, metric: str) -> Reading | None:
         """The reading of one metric, None where the attack has none."""
@@ -108,7 +111,14 @@ class Row:
     @property
     def training(self) -> Spread:
         """Wall seconds of a victim training, over the seeds."""
-        return spread([entry.outcome.training_seconds for entry in self.entries])
+        return spread([entry.outcome.training_seconds for entry in self.ordinary])
+
+    @property
+    def hijacked(self) -> Spread | None:
+        """Accuracy after the training of which the attack had the server; None for a passive attack."""
+        if not self.entries[0].outcome.hijacked:
+            return None
+        return spread([entry.outcome.utility.accuracy for entry in self.entries])
 
     @property
     def harm(self) -> float | None:

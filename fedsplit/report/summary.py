@@ -25,7 +25,9 @@ def summarise(outcomes: Outcomes, exhibits: Sequence[Exhibit], scenario: str = "
     for outcome, exhibit in zip(outcomes.outcomes, exhibits, strict=True):
         key = (outcome.defense, outcome.threat, outcome.attack, outcome.leak, outcome.round)
         groups.setdefault(key, []).append(Entry(outcome, exhibit))
-    rows = [_row(sorted(entries, key=lambda entry: entry.outcome.seed)) for entries in groups.values()]
+    by_seed = [sorted(entries, key=lambda entry: entry.outcome.seed) for entries in groups.values()]
+    ordinary = {entries[0].outcome.defense: entries for entries in by_seed if not entries[0].outcome.hijacked}
+    rows = [_row(entries, ordinary.get(entries[0].outcome.defense, ())) for entries in by_seed]
     undefended = {row.setting: row for row in rows if row.undefended}
     rows = [_compared(row, undefended.get(row.setting)) for row in rows]
     return Summary(
@@ -38,8 +40,10 @@ def summarise(outcomes: Outcomes, exhibits: Sequence[Exhibit], scenario: str = "
     )
 
 
-def _row(entries: Sequence[Entry]) -> Row:
+def _row(entries: Sequence[Entry], others: Sequence[Entry]) -> Row:
+    """others: of a passive attack on the same defense."""
     first = entries[0].outcome
+    ordinary = others if first.hijacked else entries
     metrics = dict.fromkeys(metric for entry in entries for metric in entry.outcome.scores)
     return Row(
         defense=first.defense,
@@ -49,7 +53,8 @@ def _row(entries: Sequence[Entry]) -> Row:
         round=first.round,
         headline=first.headline,
         entries=tuple(entries),
-        utility=spread([entry.outcome.utility.accuracy for entry in entries]),
+        ordinary=tuple(ordinary),
+        utility=spread([entry.outcome.utility.accuracy for entry in ordinary]),
         readings=tuple(_reading(metric, entries) for metric in metrics),
         reasons=_reasons(entries),
     )

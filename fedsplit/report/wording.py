@@ -90,6 +90,14 @@ def percent(spread: Spread) -> str:
     return mean if spread.deviation is None else f"{mean} ± {100 * spread.deviation:.1f}"
 
 
+HIJACKED = "After the name of an active attack: accuracy after the training of which it had the server, %."
+
+
+def attack(row: Row) -> str:
+    """The attack's name; with what is left of the accuracy where it had the server: `some_attack (10.2)`."""
+    return row.attack if row.hijacked is None else f"{row.attack} ({percent(row.hijacked)})"
+
+
 def seconds(spread: Spread) -> str:
     """A duration in seconds, with the deviation between seeds where there is one: `12.3 ± 0.4`."""
     if spread.mean is None:

@@ -1,7 +1,7 @@
 """The contract of a threat: which assets an adversary has."""
 
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from fedsplit.component import Component, Family
 from fedsplit.records.leak import Asset, Leak, closure
@@ -11,6 +11,9 @@ Knowledge = Literal["no", "algorithm", "parameters"]
 
 class Threat(Component):
     """Who the adversary is, said by what it sees and knows."""
+
+    active: ClassVar[bool] = False
+    """Whether it may depart from the protocol; an active attack needs one that may."""
 
     knows_defense: Knowledge = "parameters"
     """no: it prepares against an undefended client. algorithm: its queries and pairs are defended. parameters: it is
@@ -34,6 +37,16 @@ class Threat(Component):
     def view(self, everything: Leak, withheld: frozenset[Asset] = frozenset()) -> Leak:
         """The leak that this adversary holds, out of everything that crossed the cut or could be known."""
         return everything.granted(self.assets_without(withheld))
+
+
+def held_by_server(*, aggregates: bool, queries: bool) -> frozenset[Asset]:
+    """Everything at the server. aggregates: client weights, too. queries: answers to images of its own, too."""
+    granted = {Asset.SMASHED, Asset.CUT_GRADIENTS, Asset.LABELS, Asset.HEAD_GRADIENTS, Asset.SERVER_SEGMENTS}
+    if queries:
+        granted.add(Asset.CLIENT_QUERIES)
+    if aggregates:
+        granted.add(Asset.CLIENT_WEIGHTS)
+    return frozenset(granted)
 
 
 THREATS: Family[Threat] = Family("threats", Threat)

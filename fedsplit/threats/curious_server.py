@@ -1,7 +1,7 @@
 """The server itself: it follows the protocol and keeps all it sees."""
 
 from fedsplit.records.leak import Asset
-from fedsplit.threats.base import Threat
+from fedsplit.threats.base import Threat, held_by_server
 
 
 class CuriousServer(Threat):
@@ -19,9 +19,4 @@ class CuriousServer(Threat):
     @property
     def grants(self) -> frozenset[Asset]:
         """Everything at the server; client weights unless somebody else averages."""
-        granted = {Asset.SMASHED, Asset.CUT_GRADIENTS, Asset.LABELS, Asset.HEAD_GRADIENTS, Asset.SERVER_SEGMENTS}
-        if self.queries:
-            granted.add(Asset.CLIENT_QUERIES)
-        if self.aggregates:
-            granted.add(Asset.CLIENT_WEIGHTS)
-        return frozenset(granted)
+        return held_by_server(aggregates=self.aggregates, queries=self.queries)

@@ -63,3 +63,12 @@ def test_it_refuses_an_unknown_key(threat: Threat) -> None:
 
 def test_knowing_everything_is_the_default() -> None:
     assert all(threats.validate_python({"kind": kind}).knows_defense == "parameters" for kind in THREATS.shipped)
+
+
+def test_a_malicious_server_is_a_curious_one_that_does_not_follow_the_protocol() -> None:
+    for settings in ({}, {"aggregates": False}, {"aggregates": False, "queries": False}):
+        curious, malicious = (
+            threats.validate_python({"kind": kind, **settings}) for kind in ("curious_server", "malicious_server")
+        )
+        assert malicious.assets == curious.assets
+        assert malicious.active and not curious.active

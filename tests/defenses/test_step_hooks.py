@@ -10,7 +10,7 @@ from fedsplit.federation.ledger import Recording
 from fedsplit.federation.messages import Crossing, CutGradient
 from fedsplit.federation.optimizer import StochasticGradientDescent
 from fedsplit.federation.plan import Plan
-from fedsplit.federation.roles import Client, FederationData, Server
+from fedsplit.federation.roles import Client, FederationData, HonestServer
 from fedsplit.models.lenet import LeNet
 from fedsplit.models.linear import Linear
 from fedsplit.records.images import Images
@@ -125,7 +125,7 @@ def test_without_a_task_gradient_nothing_moves_but_by_penalties(tmp_path: Path) 
 
 def test_the_server_penalty_is_part_of_the_servers_loss_and_of_the_cut_gradient() -> None:
     plan = plan_of(defense=plugins.SmallLogits(weight=0.1), precision="float64")
-    server = Server(plan, plan.segments().server.train(), {})
+    server = HonestServer(plan, plan.segments().server.train(), {})
     smashed = torch.rand((6, 1, 8, 5), generator=Generator().manual_seed(2), dtype=torch.float64)
     labels, weights = torch.arange(6) % CLASSES, torch.tensor([1.0, 2, 0, 1, 0.5, 1], dtype=torch.float64)
     gradient, loss = server.step(Crossing(smashed, labels, weights)).gradient, server.losses[-1]

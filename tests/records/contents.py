@@ -19,6 +19,8 @@ def tensors_of(leak: Leak) -> tuple[Tensor, ...]:
             found.extend(holder.state_dict().values())
         elif isinstance(holder, tuple):
             holders.extend(holder)
+        elif isinstance(holder, dict):
+            holders.extend(holder.values())
         elif isinstance(holder, Auxiliary | Pairs | ClientSegment):
             holders.extend(vars(holder).values())
     return tuple(found)

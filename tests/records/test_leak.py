@@ -39,6 +39,7 @@ def full_leak() -> Leak:
         client_weights=ClientSegment(nn.Linear(2, 2), (nn.BatchNorm1d(2), nn.Linear(2, 1))),
         server_segments=(nn.Linear(1, 1),),
         defense="a defense",
+        learned={"codes": torch.rand(3), "losses": torch.rand(2)},
     )
 
 
@@ -73,7 +74,7 @@ def test_a_leak_has_the_fields_of_the_granted_assets_and_no_other(count: int) ->
         for name in FIELDS:
             assert getattr(view, name) is (getattr(leak, name) if Asset(name) in granted else None)
         assert (view.kind, view.round, view.image_shape, view.classes) == ("training", 3, (1, 2, 2), 5)
-        assert view.auxiliary is leak.auxiliary
+        assert view.auxiliary is leak.auxiliary and view.learned is leak.learned
 
 
 @given(st.permutations(range(4)))
@@ -111,9 +112,9 @@ def test_every_field_with_a_row_per_target_is_permuted() -> None:
 
 def test_all_tensors_of_a_leak_are_found() -> None:
     leak = full_leak()
-    # 4 of auxiliary, 4 per target, 2 of pairs; linear 2, batch norm 5, linear 2, linear 2.
-    assert len(tensors_of(leak)) == 4 + 4 + 2 + 2 + 5 + 2 + 2
-    assert len(tensors_of(leak.granted(frozenset()))) == 4
+    # 4 of auxiliary, 4 per target, 2 of pairs; linear 2, batch norm 5, linear 2, linear 2; 2 that were learned.
+    assert len(tensors_of(leak)) == 4 + 4 + 2 + 2 + 5 + 2 + 2 + 2
+    assert len(tensors_of(leak.granted(frozenset()))) == 4 + 2
     addresses = {tensor.data_ptr() for tensor in tensors_of(leak)}
     assert leak.client_weights is not None
     buffer = leak.client_weights.returned[0].get_buffer("running_var")
