@@ -9,7 +9,11 @@ from fedsplit.report.summary import summarise
 from fedsplit.simulate import simulate
 from tests import tiny
 
-SERVED = ("protocol={kind: sequential, rounds: 2, batch_size: 16}", "model.width=4", "optimizer={kind: adam}")
+SERVED = (
+    "protocol={kind: sequential, rounds: 2, batch_size: 16}",
+    "model.width=16",
+    "optimizer={kind: adam, learning_rate: 0.02}",
+)
 PASSIVE = "threats=[{kind: malicious_server}]", "attacks=[{kind: linear_inverse}]"
 BOTH = PASSIVE[0], "attacks=[{kind: 'tests.active:Magnet', strength: 100.0}, {kind: linear_inverse}]"
 
@@ -39,6 +43,8 @@ def test_an_active_attack_changes_no_number_of_the_passive_ones_and_is_reported_
         assert (row.hijacked is None) == (row.attack == "linear_inverse")
     hijacked = {row.defense: row.hijacked.mean for row in summary.rows if row.hijacked is not None}
     assert hijacked == {outcome.defense: outcome.utility.accuracy for outcome in served}
+    # Or nothing above would tell the one training from the other.
+    assert all(row.utility.mean != hijacked[row.defense] for row in summary.rows)
 
 
 def test_a_finished_training_is_found_again_by_what_it_depends_on(tmp_path: Path) -> None:
