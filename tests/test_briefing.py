@@ -111,9 +111,9 @@ def test_what_is_far_too_large_is_estimated_without_being_made() -> None:
 
 def test_the_card_says_who_is_active() -> None:
     served = "protocol={kind: sequential, rounds: 3}", "threats=[{kind: curious_server}, {kind: malicious_server}]"
-    scenario = tiny.scenario(*served, "attacks=[{kind: linear_inverse}, {kind: feature_space_hijacking}]")
+    scenario = tiny.scenario(*served, "attacks=[{kind: linear_inverse}, {kind: 'tests.active:Magnet'}]")
     told = [line for line in lines(scenario) if "need not follow the protocol" in line or "is active" in line]
-    assert [line.split()[0] for line in told] == ["malicious_server", "feature_space_hijacking"]
+    assert [line.split()[0] for line in told] == ["malicious_server", "tests.active:Magnet"]
     assert "under malicious_server" in told[1]
     found = estimate(scenario, SHAPE, 10, 300)
     # Two rows, each with an ordinary training (two threats) and a hijacked one.
