@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pydantic import PositiveInt
 
 from fedsplit.engines.base import Engine
-from fedsplit.federation.errand import Doer, Errand, Files, one_by_one
+from fedsplit.federation.errand import Doer, Errand, Files
 from fedsplit.flower.session import require_flower, session
 from fedsplit.flower.simulation import Gpus, Sticky
 
@@ -66,23 +66,32 @@ class Ray(Engine):
 
     def spread(self, errands: Sequence[Errand], here: Doer, say: Callable[[str], None]) -> Iterator[tuple[str, Files]]:
         """As Ray tasks of one process each. Where those that wait for nothing (the trainings) would keep less than half
-        of the workers busy, these are done one by one, each with all workers, and what comes after them as tasks."""
+        of the workers busy, these are done one by one, each with all workers, and what comes after each as tasks."""
         workers = self._simulation.workers
         if workers == 1 or not errands:
             return super().spread(errands, here, say)
-        from fedsplit.flower.training import give
-
         require_flower(self.kind)
         first = [errand for errand in errands if not errand.after]
-        apart = len(first) < 2 or (workers is not None and 2 * len(first) < workers)
+        if len(first) < 2 or (workers is not None and 2 * len(first) < workers):
+            return self._by_turns(errands, here)
+        from fedsplit.flower.training import give
+
+        say(f"{len(first)} cells side by side: {', '.join(errand.name for errand in first)}")
+        return give(self._simulation, errands, {})
+
+    def _by_turns(self, errands: Sequence[Errand], here: Doer) -> Iterator[tuple[str, Files]]:
+        from fedsplit.flower.training import give
+
         given: dict[str, Files] = {}
-        if apart:
-            # What is handed over between processes is handed over once, whoever keeps it.
-            given = dict(one_by_one([errand.model_copy(update={"kept": True}) for errand in first], here))
-        else:
-            say(f"{len(first)} cells side by side: {', '.join(errand.name for errand in first)}")
-        kept = [(errand.name, given[errand.name]) for errand in first if errand.kept and errand.name in given]
-        return chain(kept, give(self._simulation, [errand for errand in errands if errand.name not in given], given))
+        starts = [place for place, errand in enumerate(errands) if not errand.after]
+        for start, stop in pairwise([*starts, len(errands)]):
+            alone, *others = errands[start:stop]
+            given[alone.name] = here(alone, {})
+            handed = {name: given[name] for errand in others for name in errand.after if name in given}
+            for name, files in give(self._simulation, others, handed):
+                given[name] = files
+                yield name, files
+            del given[alone.name]
 
     @property
     def _simulation(self) -> Sticky:

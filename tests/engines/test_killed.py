@@ -97,7 +97,7 @@ def on_ray(*seeds: int) -> list[str]:
     ("assignments", "rounds"),
     [
         pytest.param(["engine={kind: inline}"], 1, id="in a cell, inline"),
-        pytest.param(["engine={kind: inline}"], 0, id="between cells, inline"),
+        pytest.param(["engine={kind: inline}"], 0, id="before a cell, inline"),
         pytest.param(on_ray(0), 1, marks=pytest.mark.engine, id="in a cell, clients on ray"),
         pytest.param(on_ray(0, 1), 1, marks=pytest.mark.engine, id="in one of several cells on ray"),
     ],
@@ -110,6 +110,8 @@ def test_a_command_that_was_killed_goes_on_from_the_last_round(
     scenario, run = tmp_path / "scenario.yaml", tmp_path / "run"
     scenario.write_text(dump(tiny.raw(*settings)))
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    # Cells that are finished already.
+    simulate(tiny.scenario(*settings, "defenses={}", "engine={kind: inline}"), run, print)
 
     running = subprocess.Popen(command(scenario, run), env=environment, stdout=subprocess.DEVNULL)
     while not (tmp_path / "halted").exists():
