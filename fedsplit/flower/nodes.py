@@ -15,7 +15,7 @@ from fedsplit.flower.server_app import failure, run_job
 _PATIENCE_SECONDS = 60.0
 """How long to wait for nodes that are still missing."""
 
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _GROWTH = 0.01, 0.5, 1.05
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _GROWTH = 0.01, 0.1, 1.05
 
 Gather = Callable[[int], "Nodes"]
 """As many nodes as there are clients."""

@@ -115,7 +115,7 @@ def test_cells_side_by_side_share_what_the_server_leaves(machine: Nodes, tmp_pat
     traced = f"defenses={{traced: {{kind: '{__name__}:Traced', std: 0.5, folder: '{tmp_path}'}}}}"
     ray = f"engine={{kind: ray, address: '{machine.address}', gpus_per_client: 0.5, gpus_for_server: 1.0}}"
     found, said = run(tmp_path / "found", traced, ray, "seeds=[0, 1]")
-    assert said[-1] == "2 cells side by side: traced-seed-0, traced-seed-1"
+    assert said[-1] == "4 cells side by side: none-seed-0, traced-seed-0, none-seed-1, traced-seed-1"
     assert len(set(seen(tmp_path, "client"))) == 1
     assert seen(tmp_path, "client") == seen(tmp_path, "server")
     expected, _ = run(tmp_path / "expected", traced, "seeds=[0, 1]", "engine={kind: inline}")
