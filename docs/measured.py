@@ -62,7 +62,8 @@ def table(summary: Summary) -> Iterator[str]:
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     for line in lines:
         yield " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-    yield f"{summary.data.images:,} images of {summary.data.kind}, {len(summary.rows[0].seeds)} seeds."
+    seeds = len(summary.rows[0].seeds)
+    yield f"{summary.data.images:,} images of {summary.data.kind}, {seeds} seed{'s' if seeds > 1 else ''}."
     yield "Accuracy: mean and deviation between seeds. Scores: mean, 95 % interval (seeds are drawn first, then images"
     yield "within each), and after +- what the mean of a run elsewhere may differ by. In parentheses: a control failed."
     yield "*: the worst attack on its row by the headline, which is the first score."
@@ -70,7 +71,8 @@ def table(summary: Summary) -> Iterator[str]:
 
 def cells(summary: Summary, row: Row) -> tuple[str, ...]:
     utility = row.utility
-    accuracy = f"{utility.mean or 0:.3f} +- {utility.deviation or 0:.3f}"
+    deviation = "" if utility.deviation is None else f" +- {utility.deviation:.3f}"
+    accuracy = f"{utility.mean or 0:.3f}{deviation}"
     readings = [row.reading(metric) for metric in summary.metrics]
     scores = (score(one.estimate, valid=row.valid) if one else "" for one in readings)
     return (row.defense, row.attack + ("*" if row.worst_of else ""), accuracy, *scores)

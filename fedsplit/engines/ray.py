@@ -31,8 +31,8 @@ class Ray(Engine):
     grains = frozenset({"round", "step"})
 
     workers: PositiveInt | None = None
-    """Processes side by side, by default as many as the CPUs allow: they host the clients of one training, or run a
-    whole cell each."""
+    """Processes side by side, by default as many as the CPUs allow: they host the clients of one training, or do a
+    whole training or an attack each."""
     cpus_per_client: PositiveInt = 1
     """CPUs that Ray sets aside for each worker, which serves one client at a time."""
     gpus_per_client: Gpus = 0.0

@@ -1,0 +1,41 @@
+"""Writes what benchmarks printed into docs/performance.md: after `python benchmarks/exchange.py > exchange.log`, and as
+many others, `python docs/speeds.py exchange.log ...` replaces the whole table by the lines of these files."""
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+PERFORMANCE = Path(__file__).parent / "performance.md"
+OPENING, CLOSING = "<!-- speeds -->\n", "<!-- /speeds -->\n"
+HEADER = "| script | figure | best | least to most of the turns | goal | |\n| --- | --- | --- | --- | --- | --- |\n"
+FIGURE = re.compile(
+    r"^  (?P<name>\S.*?) +(?P<best>[\d.e+-]+) \[(?P<least>[^,]+), (?P<most>[^]]+)\] +"
+    r"(?P<goal>at (?:least|most) [\d.]+: (?:reached|MISSED)|stated)(?P<remark>.*)$"
+)
+"""As a benchmark's figure prints itself."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("logs", type=Path, nargs="+", help="<name of the script>.log each, or <name>-<part>.log")
+    rows = "".join(row for log in parser.parse_args().logs for row in table(log))
+    before, rest = PERFORMANCE.read_text(encoding="utf-8").split(OPENING)
+    _, after = rest.split(CLOSING)
+    PERFORMANCE.write_text(f"{before}{OPENING}{HEADER}{rows}{CLOSING}{after}", encoding="utf-8")
+
+
+def table(log: Path) -> Iterator[str]:
+    """A row of the table for each figure in a log. Raises ValueError where there is none."""
+    script = log.stem.partition("-")[0]
+    found = [match for line in log.read_text(encoding="utf-8").splitlines() if (match := FIGURE.match(line))]
+    if not found:
+        raise ValueError(f"{log}: no figure of a benchmark is in it")
+    for match in found:
+        goal = match["goal"].replace("MISSED", "**missed**")
+        cells = (script, match["name"], match["best"], f"{match['least']} to {match['most']}", goal, match["remark"])
+        yield "| " + " | ".join(cell.strip() for cell in cells) + " |\n"
+
+
+if __name__ == "__main__":
+    main()
