@@ -38,6 +38,7 @@ from fedsplit.protocols.base import Protocol
 from fedsplit.protocols.parallel import Parallel
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
 from fedsplit.records.images import Holding, Images, Shape
+from fedsplit.training import Training
 
 SHAPE: Shape = (1, 8, 8)
 CLASSES = 2
@@ -185,7 +186,7 @@ def training(engine: Engine, kind: type[Protocol], data: FederationData, effort:
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, observed_by(clock):
         began = time.perf_counter()
-        engine.train(protocol, plan, start, data, Recording(), Checkpoint(Path(folder), "benchmark"))
+        engine.train(Training(protocol, plan, start, data, Recording(), Checkpoint(Path(folder), "benchmark")))
         seconds = time.perf_counter() - began
     rounds = [after - before for before, after in pairwise(clock.times)]
     return Measured(rounds, seconds - sum(rounds), held())

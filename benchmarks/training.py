@@ -53,6 +53,7 @@ from fedsplit.protocols.parallel import Parallel
 from fedsplit.protocols.sequential import Sequential
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
 from fedsplit.records.images import Holding, Images, Shape
+from fedsplit.training import Training
 
 CLASSES = 10
 LEARNING_RATE = 0.001
@@ -122,7 +123,7 @@ class Problem:
         protocol = kind.model_validate({"rounds": self.rounds, "batch_size": self.batch, **settings})
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Checkpoint(Path(folder), "benchmark")
-            trained = engine.train(protocol, self.plan, self.start, self.data, Recording(), checkpoint)
+            trained = engine.train(Training(protocol, self.plan, self.start, self.data, Recording(), checkpoint))
         assert trained.standing.steps == self.steps
         return trained
 

@@ -8,16 +8,12 @@ from pathlib import Path
 from fedsplit import drawing, terminal
 from fedsplit.engines.base import Engine
 from fedsplit.errors import FedsplitError, ScenarioError
-from fedsplit.federation.checkpoint import Checkpoint
-from fedsplit.federation.ledger import Recording
-from fedsplit.federation.plan import Plan
-from fedsplit.federation.roles import FederationData
-from fedsplit.federation.trained import Standing, Trained
+from fedsplit.federation.trained import Trained
 from fedsplit.flower.job import Job
 from fedsplit.flower.nodes import Gather, RunConfig, server_app
 from fedsplit.flower.training import train_here
-from fedsplit.protocols.base import Protocol
 from fedsplit.reading import load
+from fedsplit.training import Training
 
 
 def serve(gather: Gather, config: RunConfig) -> None:
@@ -47,17 +43,9 @@ class Given(Engine):
 
     run: Callable[[Job], Trained]
 
-    def train(
-        self,
-        protocol: Protocol,
-        plan: Plan,
-        start: Standing,
-        data: FederationData,
-        recording: Recording,
-        checkpoint: Checkpoint,
-    ) -> Trained:
+    def train(self, training: Training) -> Trained:
         """The whole training."""
-        return train_here(self.run, protocol, plan, start, data, recording, checkpoint)
+        return train_here(self.run, training)
 
 
 def _edits(config: RunConfig) -> list[str]:

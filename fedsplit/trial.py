@@ -22,6 +22,7 @@ from fedsplit.records.outcome import BytesPerStep, Outcome, Utility
 from fedsplit.records.truth import Truth
 from fedsplit.scenario import UNDEFENDED, Cell, Duel, Scenario
 from fedsplit.scoring import MEAN_IMAGE, Scoreboard, anchors
+from fedsplit.training import Training
 from fedsplit.victim import Victim
 
 _ERROR = Mse()
@@ -38,8 +39,8 @@ def train(scenario: Scenario, cell: Cell, parties: Parties, engine: Engine, chec
             with blaming(f"attack {cell.hijacker}"):
                 start = replace(start, server_memory=hijacker.prepare(parties.auxiliary))
         recording = scenario.recording(cell)
-        trained = engine.train(scenario.protocol, plan, start, parties.data, recording, checkpoint)
-    return Victim(plan, trained, parties)
+        training = Training(scenario.protocol, plan, start, parties.data, recording, checkpoint)
+        return Victim(plan, engine.train(training), parties)
 
 
 def fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed: bool) -> tuple[Outcome, Exhibit]:

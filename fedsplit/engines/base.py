@@ -13,12 +13,8 @@ from fedsplit.component import Component, Family
 from fedsplit.federation.errand import Doer, Errand, Files, one_by_one
 
 if TYPE_CHECKING:
-    from fedsplit.federation.checkpoint import Checkpoint
-    from fedsplit.federation.ledger import Recording
-    from fedsplit.federation.plan import Plan
-    from fedsplit.federation.roles import FederationData
-    from fedsplit.federation.trained import Standing, Trained
-    from fedsplit.protocols.base import Protocol
+    from fedsplit.federation.trained import Trained
+    from fedsplit.training import Training
 
 
 class Engine(Component):
@@ -32,15 +28,7 @@ class Engine(Component):
         return
 
     @abstractmethod
-    def train(
-        self,
-        protocol: Protocol,
-        plan: Plan,
-        start: Standing,
-        data: FederationData,
-        recording: Recording,
-        checkpoint: Checkpoint,
-    ) -> Trained:
+    def train(self, training: Training) -> Trained:
         """The whole training, from the checkpoint on. Raises EngineError where a client fails."""
 
     def spread(self, errands: Sequence[Errand], here: Doer, say: Callable[[str], None]) -> Iterator[tuple[str, Files]]:

@@ -13,12 +13,8 @@ from fedsplit.flower.session import require_flower
 from fedsplit.flower.simulation import Gpus, Stock
 
 if TYPE_CHECKING:
-    from fedsplit.federation.checkpoint import Checkpoint
-    from fedsplit.federation.ledger import Recording
-    from fedsplit.federation.plan import Plan
-    from fedsplit.federation.roles import FederationData
-    from fedsplit.federation.trained import Standing, Trained
-    from fedsplit.protocols.base import Protocol
+    from fedsplit.federation.trained import Trained
+    from fedsplit.training import Training
 
 
 class Flower(Engine):
@@ -34,20 +30,12 @@ class Flower(Engine):
     gpus_per_client: Gpus = 0.0
     """Share of one GPU for one client; 0.25 puts four clients on each GPU. It limits their number, not their memory."""
 
-    def train(
-        self,
-        protocol: Protocol,
-        plan: Plan,
-        start: Standing,
-        data: FederationData,
-        recording: Recording,
-        checkpoint: Checkpoint,
-    ) -> Trained:
+    def train(self, training: Training) -> Trained:
         """The whole training, in processes that are gone when this one is."""
         from fedsplit.flower.training import train
 
         require_flower(self.kind)
-        clients = len(data.holdings)
+        clients = len(training.data.holdings)
         workers = self.workers or max(1, len(os.sched_getaffinity(0)) // self.cpus_per_client)
         simulation = Stock(
             clients=clients,
@@ -55,4 +43,4 @@ class Flower(Engine):
             cpus_per_client=self.cpus_per_client,
             gpus_per_client=self.gpus_per_client,
         )
-        return train(simulation, protocol, plan, start, data, recording, checkpoint)
+        return train(simulation, training)

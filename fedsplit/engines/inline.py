@@ -4,16 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from fedsplit.engines.base import Engine
-from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.cohort import Cohort, Task, Update
-from fedsplit.federation.ledger import Recording
 from fedsplit.federation.messages import Down, Failed, Opening, Up
-from fedsplit.federation.plan import Plan
-from fedsplit.federation.roles import FederationData, prepared_holding
-from fedsplit.federation.trained import Standing, Trained
+from fedsplit.federation.roles import prepared_holding
+from fedsplit.federation.trained import Trained
 from fedsplit.hosting import Host
-from fedsplit.protocols.base import Protocol
 from fedsplit.records.images import Holding
+from fedsplit.training import Training
 
 
 class Inline(Engine):
@@ -21,34 +18,24 @@ class Inline(Engine):
 
     grains = frozenset({"round", "step"})
 
-    def train(
-        self,
-        protocol: Protocol,
-        plan: Plan,
-        start: Standing,
-        data: FederationData,
-        recording: Recording,
-        checkpoint: Checkpoint,
-    ) -> Trained:
+    def train(self, training: Training) -> Trained:
         """The whole training, in this process."""
+        protocol, plan, start = training.protocol, training.plan, training.start
         with plan.threaded():
-            cohort = _InlineCohort(protocol, plan, data, recording, start)
-            return protocol.train(plan, cohort, start, recording, data.test, checkpoint)
+            cohort = _InlineCohort(training)
+            return protocol.train(plan, cohort, start, training.recording, training.data.test, training.checkpoint)
 
 
 class _InlineCohort(Cohort):
-    def __init__(
-        self, protocol: Protocol, plan: Plan, data: FederationData, recording: Recording, start: Standing
-    ) -> None:
-        self._plan = plan
-        self._data = data
-        self._start = start
-        self._host = Host(protocol, plan, recording, lru_cache(maxsize=None)(self._prepared))
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        holding = lru_cache(maxsize=None)(self._prepared)
+        self._host = Host(training.protocol, training.plan, training.recording, holding)
         self._answers: dict[int, Down] = {}
 
     @property
     def size(self) -> int:
-        return len(self._data.holdings)
+        return len(self._training.data.holdings)
 
     def local_rounds(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Update | Failed]]:
         return ((task.opening.client, self._host.local_round(task)) for task in tasks)
@@ -65,5 +52,5 @@ class _InlineCohort(Cohort):
         return self._host.say(client, self._answers.pop(client, None))
 
     def _prepared(self, client: int) -> Holding:
-        own, public = self._data.holdings[client], self._data.public
-        return prepared_holding(self._plan, client, own, public, self._start.client)
+        plan, data = self._training.plan, self._training.data
+        return prepared_holding(plan, client, data.holdings[client], data.public, self._training.start.client)

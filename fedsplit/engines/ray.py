@@ -1,5 +1,5 @@
 """Flower's apps and messages on our own grid of Ray actors (Moritz, Nishihara, Wang et al., OSDI 2018): a client always
-meets the same process, and an exchange costs about a millisecond."""
+meets the same process, and crossing the cut costs a message over a socket."""
 
 from __future__ import annotations
 
@@ -16,12 +16,8 @@ from fedsplit.flower.session import require_flower, session
 from fedsplit.flower.simulation import Gpus, Sticky
 
 if TYPE_CHECKING:
-    from fedsplit.federation.checkpoint import Checkpoint
-    from fedsplit.federation.ledger import Recording
-    from fedsplit.federation.plan import Plan
-    from fedsplit.federation.roles import FederationData
-    from fedsplit.federation.trained import Standing, Trained
-    from fedsplit.protocols.base import Protocol
+    from fedsplit.federation.trained import Trained
+    from fedsplit.training import Training
 
 
 class Ray(Engine):
@@ -49,20 +45,12 @@ class Ray(Engine):
         require_flower(self.kind)
         session(self._simulation)
 
-    def train(
-        self,
-        protocol: Protocol,
-        plan: Plan,
-        start: Standing,
-        data: FederationData,
-        recording: Recording,
-        checkpoint: Checkpoint,
-    ) -> Trained:
+    def train(self, training: Training) -> Trained:
         """The whole training, in processes that are gone when this one is."""
         from fedsplit.flower.training import train
 
         require_flower(self.kind)
-        return train(self._simulation, protocol, plan, start, data, recording, checkpoint)
+        return train(self._simulation, training)
 
     def spread(self, errands: Sequence[Errand], here: Doer, say: Callable[[str], None]) -> Iterator[tuple[str, Files]]:
         """As Ray tasks of one process each. Where those that wait for nothing (the trainings) would keep less than half

@@ -6,62 +6,43 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fedsplit.errors import EngineError
-from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.errand import Errand, Files, Handed
 from fedsplit.federation.evaluation import Evaluation
-from fedsplit.federation.ledger import Recording
-from fedsplit.federation.plan import Plan
-from fedsplit.federation.roles import FederationData
-from fedsplit.federation.trained import Standing, Trained
+from fedsplit.federation.trained import Trained
 from fedsplit.flower.job import Job
 from fedsplit.flower.order import Order, read_files, write_files
 from fedsplit.flower.session import close_session, session
 from fedsplit.flower.simulation import Simulation
-from fedsplit.protocols.base import Protocol
+from fedsplit.training import Training
 
 
-def train(
-    simulation: Simulation,
-    protocol: Protocol,
-    plan: Plan,
-    start: Standing,
-    data: FederationData,
-    recording: Recording,
-    checkpoint: Checkpoint,
-) -> Trained:
+def train(simulation: Simulation, training: Training) -> Trained:
     """The whole training, in processes that are gone when this one is."""
-    if plan.device != "cpu" and simulation.gpus_per_client == 0:
-        reason, remedy = f"clients train on {plan.device} but get no GPU", "give each client a share, such as 0.25"
+    device = training.plan.device
+    if device != "cpu" and simulation.gpus_per_client == 0:
+        reason, remedy = f"clients train on {device} but get no GPU", "give each client a share, such as 0.25"
         raise EngineError(reason, at="engine.gpus_per_client", value=0, remedy=remedy)
     running = session(simulation)
     folder = Path(tempfile.mkdtemp(prefix="job-", dir=running.folder))
-    job = _job(folder, protocol, plan, data, recording, checkpoint)
+    job = _job(folder, training)
     try:
-        job.write(start, data)
+        job.write(training.start, training.data)
         *_, done = running.follow(Order(job=job))
     except BaseException:
         # Clients may still be busy, and what they do is of no use to anybody.
         close_session()
         raise
     shutil.rmtree(folder, ignore_errors=True)
-    found = checkpoint.load()
+    found = training.checkpoint.load()
     assert found is not None, "a finished training has a checkpoint"
     return Trained(*found, Evaluation.model_validate_json(done.text))
 
 
-def train_here(
-    run: Callable[[Job], Trained],
-    protocol: Protocol,
-    plan: Plan,
-    start: Standing,
-    data: FederationData,
-    recording: Recording,
-    checkpoint: Checkpoint,
-) -> Trained:
+def train_here(run: Callable[[Job], Trained], training: Training) -> Trained:
     """The whole training where this process is itself the server of clients that `run` reaches."""
     with tempfile.TemporaryDirectory(prefix="fedsplit-job-") as folder:
-        job = _job(Path(folder), protocol, plan, data, recording, checkpoint)
-        job.write(start, data)
+        job = _job(Path(folder), training)
+        job.write(training.start, training.data)
         return run(job)
 
 
@@ -86,16 +67,14 @@ def give(simulation: Simulation, errands: Sequence[Errand], handed: Handed) -> I
     shutil.rmtree(given, ignore_errors=True)
 
 
-def _job(
-    folder: Path, protocol: Protocol, plan: Plan, data: FederationData, recording: Recording, checkpoint: Checkpoint
-) -> Job:
+def _job(folder: Path, training: Training) -> Job:
     return Job(
-        protocol=protocol,
-        plan=plan,
-        recording=recording,
-        class_names=data.public.class_names,
-        clients=len(data.holdings),
+        protocol=training.protocol,
+        plan=training.plan,
+        recording=training.recording,
+        class_names=training.data.public.class_names,
+        clients=len(training.data.holdings),
         folder=folder,
-        cell=checkpoint.cell.absolute(),
-        fingerprint=checkpoint.fingerprint,
+        cell=training.checkpoint.cell.absolute(),
+        fingerprint=training.checkpoint.fingerprint,
     )

@@ -21,6 +21,7 @@ from fedsplit.models.linear import Linear
 from fedsplit.protocols.base import Protocol
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
 from fedsplit.records.images import Holding, Images
+from fedsplit.training import Training
 
 CLASSES = 3
 
@@ -121,4 +122,4 @@ def train(
     segments = plan.segments()
     start = Standing(0, state_of(segments.home), state_of(segments.server))
     recording = Recording(training=(1, 3), inference=(3,))
-    return engine.train(protocol, plan, start, data, recording, Checkpoint(cell, "fingerprint"))
+    return engine.train(Training(protocol, plan, start, data, recording, Checkpoint(cell, "fingerprint")))

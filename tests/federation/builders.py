@@ -23,6 +23,7 @@ from fedsplit.models.linear import Linear
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.leak import Auxiliary
+from fedsplit.training import Training
 
 CLASSES = 3
 SHAPE = (1, 8, 8)
@@ -88,7 +89,9 @@ def train(
     checkpoint: Checkpoint | None = None,
 ) -> Trained:
     plan, start = started(plan, data.public)
-    return Inline().train(protocol, plan, start, data, recording, checkpoint or Checkpoint(cell, "this federation"))
+    return Inline().train(
+        Training(protocol, plan, start, data, recording, checkpoint or Checkpoint(cell, "this federation"))
+    )
 
 
 def local_round(

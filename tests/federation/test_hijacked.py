@@ -23,6 +23,7 @@ from fedsplit.protocols.base import Protocol
 from fedsplit.protocols.parallel import Parallel
 from fedsplit.protocols.sequential import Sequential
 from fedsplit.protocols.splitfed_v2 import SplitFedV2
+from fedsplit.training import Training
 from tests.active import Magnet
 from tests.federation.builders import auxiliary, bits, federation, plan_of, started
 
@@ -47,7 +48,7 @@ def train(cell: Path, protocol: Protocol, plan: Plan, engine: Engine | None = No
     plan, start = started(plan, data.public)
     start = replace(start, server_memory=Magnet().prepare(auxiliary()))
     checkpoint = Checkpoint(cell, "this federation")
-    return (engine or Inline()).train(protocol, plan, start, data, RECORDING, checkpoint)
+    return (engine or Inline()).train(Training(protocol, plan, start, data, RECORDING, checkpoint))
 
 
 @pytest.mark.parametrize("head", [None, "logits"], ids=["labels up", "U-shaped"])
