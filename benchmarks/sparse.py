@@ -27,6 +27,7 @@ from fedsplit.defenses.base import Defense
 from fedsplit.defenses.conv_reference import ConvReference
 from fedsplit.defenses.sca import Sca
 from fedsplit.errors import FedsplitError
+from fedsplit.federation.messages import CutGradient
 from fedsplit.federation.optimizer import Adam
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import Client, HonestServer
@@ -197,10 +198,17 @@ def steps(defense: Defense, batch: Holding) -> tuple[Callable[[], object], Calla
     segments = plan.segments()
     client = Client(plan, segments, batch, {}, Seeds(0)("defense"))
     server = HonestServer(plan, segments.server, {})
-    answer = server.step(client.send(batch))
+
+    def answered() -> CutGradient:
+        answer = server.answer(client.send(batch))
+        assert isinstance(answer, CutGradient)
+        server.move()
+        return answer
+
+    answer = answered()
 
     def whole() -> None:
-        client.receive(server.step(client.send(batch)))
+        client.receive(answered())
 
     def alone() -> None:
         client.send(batch)

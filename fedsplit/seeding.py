@@ -38,11 +38,16 @@ class Seeds:
 
         The global state of the CPU and of every GPU in use is as before when the block ends.
         """
-        gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-        with torch.random.fork_rng(devices=gpus):
-            number = self.number(*name)
-            # torch.manual_seed formats a stack trace for each kind of device: longer than a small step takes.
+        # By the generators themselves, as small steps take no longer than torch.random.fork_rng and torch.manual_seed,
+        # which look at every kind of device and format a stack trace for it.
+        generators = [torch.default_generator, *(torch.cuda.default_generators if torch.cuda.is_initialized() else ())]
+        states = [generator.get_state() for generator in generators]
+        number = self.number(*name)
+        try:
             torch.default_generator.manual_seed(number)
             if torch.cuda.is_available():
                 torch.cuda.manual_seed_all(number)
             yield
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)

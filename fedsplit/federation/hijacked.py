@@ -11,6 +11,7 @@ from fedsplit.federation.messages import Crossing, CutGradient, Hidden, HiddenGr
 from fedsplit.federation.plan import Plan, State
 from fedsplit.federation.roles import HonestServer, Server
 from fedsplit.federation.trained import Standing
+from fedsplit.numerics.finite import all_finite
 from fedsplit.split import Segment
 
 
@@ -55,13 +56,16 @@ class HijackedServer(Server):
         self._waiting = None
         return CutGradient(self._gradient(smashed))
 
+    def move(self) -> None:
+        """The segment stays; the impostor has learned what it wanted."""
+
     def _gradient(self, smashed: Tensor) -> Tensor:
         with blaming(self._at):
             gradient, loss = self._impostor.answer(smashed.clone(), self._seeds(len(self.losses)))
         if gradient.shape != smashed.shape:
             reason = f"answers {tuple(smashed.shape)} smashed values with a gradient of shape {tuple(gradient.shape)}"
             raise EngineError(reason, at=self._at, remedy="mend its impostor")
-        if not (isfinite(loss) and bool(torch.isfinite(gradient).all())):
+        if not (isfinite(loss) and all_finite(gradient)):
             raise EngineError("its gradient is no longer finite", at=self._at, remedy="lower its learning rates")
         self.losses.append(loss)
         return gradient.detach()

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from fedsplit.errors import EngineError
 from fedsplit.federation.messages import Crossing, CutGradient, Hidden, HiddenGradient
 from fedsplit.federation.plan import Plan, State
+from fedsplit.numerics.finite import all_finite
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.step import ClientStep, ServerStep
 from fedsplit.split import Features, Segment, Segments
@@ -66,7 +67,7 @@ class Client:
         """Runs the head on the server's features; returns the gradient at them and the task loss."""
         step, weights = self._step, self._weights
         assert self._head is not None and step is not None and weights is not None, "features came before a sending"
-        features = hidden.features.clone().requires_grad_()
+        features = hidden.features.detach().requires_grad_()
         logits = _features(self._plan, self._head, features)[-1][1]
         loss = task_loss(logits, step.labels, weights)
         loss.backward()
@@ -79,8 +80,7 @@ class Client:
         defense = self._plan.defense
         penalty = defense.client_penalty(step)
         # One pass for both: the graph below the smashed data is shared, and is freed by the first backward.
-        if ends := [end for end in (_ending(released, answer.gradient), penalty) if end.requires_grad]:
-            torch.autograd.backward(ends)
+        _backward((released, answer.gradient), (penalty, None))
         defense.after_backward(self.segment, step, self._rng)
         self._released = None
 
@@ -123,7 +123,12 @@ class Server(ABC):
 
     @abstractmethod
     def answer(self, message: Crossing | HiddenGradient) -> Hidden | CutGradient:
-        """What goes back to the client; what it learns from the message is its own affair."""
+        """What goes back to the client, from the segment as it stands."""
+
+    @abstractmethod
+    def move(self) -> None:
+        """What the segment learns from the messages answered last, once the client has its answer: while the server
+        moves, clients compute."""
 
 
 class HonestServer(Server):
@@ -139,6 +144,7 @@ class HonestServer(Server):
         self._entry: Tensor | None = None
         self._exit: Tensor | None = None
         self._penalty: Tensor | None = None
+        self._learned = False
 
     @property
     def memory(self) -> State:
@@ -146,27 +152,33 @@ class HonestServer(Server):
         return self._optimizer.memory if self._plan.optimizer.state == "keep" else {}
 
     def answer(self, message: Crossing | HiddenGradient) -> Hidden | CutGradient:
-        """Trains on a crossing with labels; without them, hands on its features, and trains on the gradient at them."""
+        """A crossing with labels gets the gradient of the mean loss over its rows; one without them gets features, and
+        the gradient at these that of all before them."""
+        assert not self._learned, "who has learned moves before the next answer"
         if isinstance(message, HiddenGradient):
             return self._finish(message)
-        return self._begin(message) if message.labels is None else self.step(message)
+        return self._begin(message) if message.labels is None else self._step(message, message.labels)
 
-    def step(self, crossing: Crossing) -> CutGradient:
-        """Trains on one crossing; the gradient at the cut is of the mean loss over its rows."""
-        assert crossing.labels is not None, "the labels stay home"
-        smashed = crossing.smashed.clone().requires_grad_()
+    def move(self) -> None:
+        """One step of the optimiser, where there is a gradient."""
+        if self._learned:
+            self._optimizer.step()
+            self._learned = False
+
+    def _step(self, crossing: Crossing, labels: Tensor) -> CutGradient:
+        smashed = crossing.smashed.detach().requires_grad_()
         features = _features(self._plan, self.segment, smashed)
         logits = features[-1][1]
-        task = task_loss(logits, crossing.labels, crossing.weights)
-        penalty = self._plan.defense.server_penalty(ServerStep(features, logits, crossing.labels))
+        task = task_loss(logits, labels, crossing.weights)
+        penalty = self._plan.defense.server_penalty(ServerStep(features, logits, labels))
         self._optimizer.zero_grad()
         (task + penalty).backward()
-        self._optimizer.step()
+        self._learned = True
         self.losses.append(float(task.detach()))
         return CutGradient(_finite(task, smashed, "server"))
 
     def _begin(self, crossing: Crossing) -> Hidden:
-        self._entry = crossing.smashed.clone().requires_grad_()
+        self._entry = crossing.smashed.detach().requires_grad_()
         features = _features(self._plan, self.segment, self._entry)
         self._exit = features[-1][1]
         self._penalty = self._plan.defense.server_penalty(ServerStep(features, None, None))
@@ -176,8 +188,8 @@ class HonestServer(Server):
         entry, features, penalty = self._entry, self._exit, self._penalty
         assert entry is not None and features is not None and penalty is not None, "a gradient came before a crossing"
         self._optimizer.zero_grad()
-        torch.autograd.backward([end for end in (_ending(features, message.gradient), penalty) if end.requires_grad])
-        self._optimizer.step()
+        _backward((features, message.gradient), (penalty, None))
+        self._learned = True
         self._entry = self._exit = self._penalty = None
         return CutGradient(_finite(penalty, entry, "server"))
 
@@ -203,16 +215,22 @@ def _features(plan: Plan, segment: Segment, inputs: Tensor) -> Features:
 def _finite(loss: Tensor, inputs: Tensor, party: str) -> Tensor:
     gradient = inputs.grad
     assert gradient is not None, f"what the {party} computes does not depend on what it was sent"
-    if not (isfinite(float(loss.detach())) and bool(torch.isfinite(gradient).all())):
+    if not (isfinite(float(loss.detach())) and all_finite(gradient)):
         raise EngineError("the loss is no longer finite", at=party, remedy="lower optimizer.learning_rate")
     return gradient
 
 
-def _ending(tensor: Tensor, gradient: Tensor) -> Tensor:
-    """A scalar whose gradient with respect to `tensor` is this one, bit for bit."""
-    # torch.autograd.backward takes a gradient as it is, too. To look at its shape it imports a package for symbolic
+def _backward(*ends: tuple[Tensor, Tensor | None]) -> None:
+    """One pass from those tensors that depend on parameters, each with the gradient at it; None: it is a scalar."""
+    starting = [(end, gradient) for end, gradient in ends if end.requires_grad]
+    if not starting:
+        return
+    tensors = tuple(end for end, _ in starting)
+    gradients = tuple(torch.ones_like(end) if gradient is None else gradient for end, gradient in starting)
+    # torch.autograd.backward ends up here, too. To look at the shape of a gradient it imports a package for symbolic
     # mathematics, which takes half a second in every process.
-    return torch.dot(tensor.flatten(), gradient.flatten())
+    engine = torch.autograd.Variable._execution_engine  # pyright: ignore
+    engine.run_backward(tensors, gradients, False, False, (), allow_unreachable=True, accumulate_grad=True)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """One server segment that serves a whole cohort through a round, step by step."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from fedsplit.federation.hijacked import server_of
 from fedsplit.federation.messages import Crossing, CutGradient, Failed, Hidden, HiddenGradient, joined
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.trained import Standing
+from fedsplit.numerics.finite import all_finite
 from fedsplit.split import Segments
 
 
@@ -30,13 +33,13 @@ class Service:
         if fault := self._fault(client, crossing):
             return fault
         answer = self._answer(crossing)
-        self._cohort.post({client: answer})
+        self._post({client: answer})
         if isinstance(answer, Hidden):
             back = self._cohort.take(client)
             if isinstance(back, Failed):
                 return back
             assert isinstance(back, HiddenGradient), "features are answered by the gradient at them"
-            self._cohort.post({client: self._answer(back)})
+            self._post({client: self._answer(back)})
         return None
 
     def joint_exchange(self, crossings: dict[int, Crossing]) -> dict[int, Failed]:
@@ -54,7 +57,7 @@ class Service:
         answer = self._answer(joined(tuple(taken.values())))
         if isinstance(answer, Hidden):
             parts = answer.features.split(sizes)
-            self._cohort.post({client: Hidden(part) for client, part in zip(taken, parts, strict=True)})
+            self._post({client: Hidden(part) for client, part in zip(taken, parts, strict=True)})
             scaled: list[Tensor] = []
             for client, part, share in zip(taken, parts, shares, strict=True):
                 back = self._cohort.take(client)
@@ -67,7 +70,7 @@ class Service:
             answer = self._answer(HiddenGradient(torch.cat(scaled)))
         assert isinstance(answer, CutGradient), "an exchange ends with a gradient"
         parts = zip(taken, answer.gradient.split(sizes), shares, strict=True)
-        self._cohort.post({client: CutGradient(part / share) for client, part, share in parts if client not in failed})
+        self._post({client: CutGradient(part / share) for client, part, share in parts if client not in failed})
         return failed
 
     def _fault(self, client: int, crossing: Crossing) -> Failed | None:
@@ -78,11 +81,15 @@ class Service:
             reason, remedy = f"sent smashed data of shape {shape} instead of {expected}", "mend the defense's release"
         elif len(counts) != 1:
             reason, remedy = "sent different numbers of values, labels and weights", "mend the defense's release"
-        elif not bool(crossing.smashed.isfinite().all()):
+        elif not all_finite(crossing.smashed):
             reason, remedy = "sent values that are not finite", "lower optimizer.learning_rate, or look at its rows"
         else:
             return None
         return Failed(str(EngineError(reason, at=f"client {client}, round {self._round}", remedy=remedy)))
+
+    def _post(self, answers: Mapping[int, Hidden | CutGradient]) -> None:
+        self._cohort.post(answers)
+        self.server.move()
 
     def _answer(self, message: Crossing | HiddenGradient) -> Hidden | CutGradient:
         name = (self._round, "server", self._answers)

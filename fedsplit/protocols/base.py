@@ -101,7 +101,9 @@ class Protocol(Component):
             said = next(conversation)
             while not isinstance(said, Closing):
                 assert isinstance(said, Crossing | HiddenGradient), "a local round shares no gradients"
-                said = conversation.send(server.answer(said))
+                answer = server.answer(said)
+                server.move()
+                said = conversation.send(answer)
         return Update(said, state_of(segments.server), server.memory, tuple(server.losses))
 
     def steps(self, examples: tuple[int, ...]) -> int:

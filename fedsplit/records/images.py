@@ -51,6 +51,6 @@ class Holding:
 
     def at(self, index: Tensor) -> "Holding":
         """The rows at these positions, in this order."""
-        return Holding(
-            self.pixels[index], self.labels[index], self.weights[index], self.rows[index], self.watched[index]
-        )
+        values = self.pixels, self.labels, self.weights, self.rows, self.watched
+        # What indexing gives too, in two thirds of its time.
+        return Holding(*(each.index_select(0, index) for each in values))

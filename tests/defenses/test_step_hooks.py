@@ -128,7 +128,9 @@ def test_the_server_penalty_is_part_of_the_servers_loss_and_of_the_cut_gradient(
     server = HonestServer(plan, plan.segments().server.train(), {})
     smashed = torch.rand((6, 1, 8, 5), generator=Generator().manual_seed(2), dtype=torch.float64)
     labels, weights = torch.arange(6) % CLASSES, torch.tensor([1.0, 2, 0, 1, 0.5, 1], dtype=torch.float64)
-    gradient, loss = server.step(Crossing(smashed, labels, weights)).gradient, server.losses[-1]
+    answer = server.answer(Crossing(smashed, labels, weights))
+    assert isinstance(answer, CutGradient)
+    gradient, loss = answer.gradient, server.losses[-1]
 
     again = plan.segments().server
     leaf = smashed.clone().requires_grad_()

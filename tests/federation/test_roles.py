@@ -84,7 +84,7 @@ def test_a_gradient_that_nobody_asked_for_is_a_bug() -> None:
 def test_a_loss_that_is_not_finite_is_an_engine_error(value: float) -> None:
     server = HonestServer(PLAN, PLAN.segments().server, {})
     with pytest.raises(EngineError, match="no longer finite"):
-        server.step(Crossing(torch.full((4, 1, 8, 5), value), torch.zeros(4, dtype=torch.int64), torch.ones(4)))
+        server.answer(Crossing(torch.full((4, 1, 8, 5), value), torch.zeros(4, dtype=torch.int64), torch.ones(4)))
 
 
 def test_an_infinite_loss_is_an_engine_error_though_its_gradient_is_finite() -> None:
@@ -92,7 +92,7 @@ def test_an_infinite_loss_is_an_engine_error_though_its_gradient_is_finite() -> 
     with torch.no_grad():
         server.segment.get_parameter("logits.bias")[0] = -3e38
     with pytest.raises(EngineError, match="no longer finite"):
-        server.step(Crossing(torch.rand(4, 1, 8, 5), torch.zeros(4, dtype=torch.int64), torch.ones(4)))
+        server.answer(Crossing(torch.rand(4, 1, 8, 5), torch.zeros(4, dtype=torch.int64), torch.ones(4)))
 
 
 def test_a_failure_is_told_with_client_round_and_cause() -> None:
