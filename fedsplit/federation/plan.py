@@ -15,6 +15,7 @@ from fedsplit.defenses.base import AnyDefense
 from fedsplit.federation.hijacking import Hijacking
 from fedsplit.federation.optimizer import Optimizer
 from fedsplit.models.base import AnyModel, Model
+from fedsplit.numerics.allocation import keep_freed_memory
 from fedsplit.records.images import Shape
 from fedsplit.seeding import Seeds
 from fedsplit.split import Segment, Segments, split
@@ -90,6 +91,7 @@ class Plan(Settings):
     @contextmanager
     def threaded(self) -> Iterator[None]:
         """Runs a block with the plan's number of torch threads."""
+        keep_freed_memory()
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
