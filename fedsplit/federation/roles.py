@@ -27,6 +27,7 @@ class Client:
         self.segment = segments.client
         self._head = segments.head
         self.home = segments.home
+        self._parameters = dict(self.home.named_parameters())
         self.holding = holding
         self._rng = rng
         self._optimizer = plan.optimizer.over(self.home)
@@ -86,14 +87,14 @@ class Client:
 
     @property
     def gradients(self) -> State:
-        """Copies of what `backward` left, by parameter."""
-        named = self.home.named_parameters()
-        return {name: parameter.grad.detach().clone() for name, parameter in named if parameter.grad is not None}
+        """What `backward` left, by parameter."""
+        named = self._parameters.items()
+        return {name: parameter.grad for name, parameter in named if parameter.grad is not None}
 
     def step(self, gradients: State | None = None) -> None:
         """Moves along its own gradients, or along these."""
         if gradients is not None:
-            for name, parameter in self.home.named_parameters():
+            for name, parameter in self._parameters.items():
                 parameter.grad = gradients[name].to(parameter) if name in gradients else None
         self._optimizer.step()
         assert self._step is not None, "a step needs a gradient"

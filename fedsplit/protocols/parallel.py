@@ -85,12 +85,13 @@ def _step_together(cohort: Cohort, crossings: dict[int, Crossing]) -> dict[int, 
     said = {client: cohort.take(client) for client in crossings}
     own = {client: message for client, message in said.items() if isinstance(message, OwnGradient)}
     if own:
-        weights = {client: crossings[client].weights.sum() for client in own}
-        total = torch.stack(list(weights.values())).sum()
+        weights = torch.stack([crossings[client].weights.sum() for client in own])
+        shares = dict(zip(own, weights / weights.sum(), strict=True))
         joint: State = {}
-        for client, message in own.items():
-            for name, value in message.values.items():
-                part = (weights[client] / total) * value
-                joint[name] = joint[name] + part if name in joint else part
+        for name in {name: None for message in own.values() for name in message.values}:
+            # Whose client has no gradient for a parameter adds nothing to the sum.
+            having = [client for client, message in own.items() if name in message.values]
+            values = torch.stack([own[client].values[name] for client in having])
+            joint[name] = torch.einsum("c,c...->...", torch.stack([shares[client] for client in having]), values)
         cohort.post({client: SharedGradient(joint) for client in own})
     return {client: message for client, message in said.items() if isinstance(message, Failed)}
