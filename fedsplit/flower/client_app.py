@@ -15,8 +15,10 @@ from fedsplit.federation.messages import CutGradient, Hidden, Opening, SharedGra
 from fedsplit.federation.roles import prepared_holding
 from fedsplit.flower import wire
 from fedsplit.flower.grid.array import to_tensors
+from fedsplit.flower.grid.release import replied
 from fedsplit.flower.job import Job
 from fedsplit.hosting import Host
+from fedsplit.numerics.allocation import keep_freed_memory
 from fedsplit.records.images import Holding
 
 app = ClientApp()
@@ -79,7 +81,7 @@ _talking: dict[int, Host] = {}
 
 
 def _answered(message: Message, said: wire.Message) -> Message:
-    return Message(wire.pack(said), reply_to=message)
+    return replied(wire.pack(said), message)
 
 
 def _client(context: Context) -> int:
@@ -102,6 +104,7 @@ def _host(text: str) -> Host:
     job = Job.model_validate_json(text)
     # The process belongs to this training until the next one comes.
     torch.set_num_threads(job.plan.threads)
+    keep_freed_memory()
     return Host(job.protocol, job.plan, job.recording, lru_cache(maxsize=64)(lambda client: _holding(job, client)))
 
 

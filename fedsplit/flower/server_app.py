@@ -10,7 +10,7 @@ from fedsplit.federation.cohort import Cohort, LostWorkerError, Task, Update
 from fedsplit.federation.messages import Down, Failed, Opening, Up
 from fedsplit.federation.trained import Trained
 from fedsplit.flower import wire
-from fedsplit.flower.grid.release import is_from_lost_worker
+from fedsplit.flower.grid.release import is_from_lost_worker, told
 from fedsplit.flower.job import Job
 
 Runner = Callable[[Job], Trained]
@@ -77,7 +77,7 @@ class GridCohort(Cohort):
         return content
 
     def _push(self, kind: str, contents: Mapping[int, RecordDict]) -> list[str]:
-        messages = [Message(content, self._nodes[client], kind) for client, content in contents.items()]
+        messages = [told(content, self._nodes[client], kind) for client, content in contents.items()]
         return list(self._grid.push_messages(messages))
 
 

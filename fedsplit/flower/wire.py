@@ -1,6 +1,6 @@
 """What crosses between server and clients: Flower records on the wire, messages of the federation on either side."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -12,6 +12,7 @@ from torch import Tensor
 from fedsplit.federation.cohort import Task, Update
 from fedsplit.federation.messages import Down, Opening, Up
 from fedsplit.flower.grid.array import to_record, to_tensors
+from fedsplit.flower.grid.release import record_of
 
 Message = Task | Update | Opening | Up | Down
 """Whatever may cross."""
@@ -27,11 +28,10 @@ _Record = TypeVar("_Record")
 
 def pack(message: Message) -> RecordDict:
     """A message as one record of arrays, and one of numbers, each under the path of its field."""
-    leaves = dict(_leaves("", message))
-    tensors = {path: leaf for path, leaf in leaves.items() if isinstance(leaf, Tensor)}
-    numbers = {path: leaf for path, leaf in leaves.items() if not isinstance(leaf, Tensor)}
-    named: dict[str, Any] = {_KIND: type(message).__name__, **numbers}
-    return RecordDict({_TENSORS: to_record(tensors), _NUMBERS: ConfigRecord(named)})
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, Any] = {_KIND: type(message).__name__}
+    _collect("", message, tensors, numbers)
+    return record_of(RecordDict, {_TENSORS: to_record(tensors), _NUMBERS: record_of(ConfigRecord, numbers)})
 
 
 def unpack(content: RecordDict) -> Message:
@@ -40,26 +40,29 @@ def unpack(content: RecordDict) -> Message:
     settings, tensors = content[_NUMBERS], content[_TENSORS]
     assert isinstance(settings, ConfigRecord)
     assert isinstance(tensors, ArrayRecord)
-    numbers: dict[str, Any] = dict(settings)
+    numbers: dict[str, Any] = dict(settings.items())
     kind = _KINDS[numbers.pop(_KIND)]
     return _built(kind, "", {**numbers, **to_tensors(tensors)})
 
 
-def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
-    """Tensors and numbers of a record by path; what is None is left out."""
-    if is_dataclass(value):
-        for name in _hints(type(value)):
-            yield from _leaves(f"{path}/{name}", getattr(value, name))
+def _collect(path: str, value: object, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+    """Puts what a record holds under its path; what is None is left out."""
+    if isinstance(value, Tensor):
+        tensors[path] = value
     elif isinstance(value, dict):
-        yield from ((f"{path}{_ENTRY}{name}", entry) for name, entry in value.items())
+        for name, entry in value.items():
+            _collect(f"{path}{_ENTRY}{name}", entry, tensors, numbers)
     elif isinstance(value, tuple) and any(is_dataclass(part) for part in value):
-        yield path, len(value)
+        numbers[path] = len(value)
         for number, part in enumerate(value):
-            yield from _leaves(f"{path}/{number}", part)
+            _collect(f"{path}/{number}", part, tensors, numbers)
     elif isinstance(value, tuple):
-        yield path, list(value)
+        numbers[path] = list(value)
+    elif is_dataclass(value):
+        for name in _hints(type(value)):
+            _collect(f"{path}/{name}", getattr(value, name), tensors, numbers)
     elif value is not None:
-        yield path, value
+        numbers[path] = value
 
 
 def _built(kind: type[_Record], path: str, leaves: Mapping[str, Any]) -> _Record:

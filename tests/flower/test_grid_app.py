@@ -122,6 +122,21 @@ def in_place(message: Message, context: Context) -> Message:
     return Message(RecordDict({"arrays": to_record(tensors)}), reply_to=message)
 
 
+@app.query("slowly")
+def slowly(message: Message, context: Context) -> Message:
+    """Takes longer than replies wait for each other."""
+    time.sleep(0.01)
+    return answer(message, slow=True)
+
+
+@app.query("waits")
+def waits(message: Message, context: Context) -> Message:
+    """Answers once there is a file of the name that comes."""
+    while not Path(str(message.content.config_records["values"]["file"])).exists():
+        time.sleep(0.005)
+    return answer(message, waited=True)
+
+
 @app.query("clock")
 def clock(message: Message, context: Context) -> Message:
     return answer(message, seconds=time.monotonic())

@@ -34,12 +34,14 @@ def test_a_door_opens_once_and_only_to_the_token(near: bool, monkeypatch: pytest
         outside.send(sealed((outside, outside), message(name="hello")))
         inside = door.opened(shares_memory=False)
         assert stranger.recv(1) == b""
+    inside.wait()
     parcel = inside.receive()
     assert parcel is not None
     assert [each.content.config_records["values"]["name"] for each in parcel.opened()] == ["hello"]
     with pytest.raises(ConnectionRefusedError):
         door.entrance.enter(shares_memory=False)
     outside.close()
+    inside.wait()
     with pytest.raises(ConnectionResetError):
         inside.receive()
     inside.close()

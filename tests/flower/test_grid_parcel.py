@@ -30,11 +30,8 @@ Ends = tuple[Line, Line]
 
 @contextmanager
 def joined(*, shares_memory: bool) -> Iterator[Ends]:
-    """Both ends of one line; neither blocks."""
-    sockets = socketpair()
-    for end in sockets:
-        end.setblocking(False)
-    near, far = (Line(end, shares_memory=shares_memory) for end in sockets)
+    """Both ends of one line."""
+    near, far = (Line(end, shares_memory=shares_memory) for end in socketpair())
     yield near, far
     near.close()
     far.close()

@@ -6,7 +6,7 @@ Anywhere else it is an ordinary Array: the bytes of `np.save` are made when some
 import pickle
 from collections.abc import Mapping
 from functools import cache
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -14,10 +14,16 @@ from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsplit.flower.grid.release import NUMPY_FORMAT
+from fedsplit.flower.grid.release import NUMPY_FORMAT, record_of
 from fedsplit.flower.grid.segment import ALIGNMENT
 
+Shape: TypeAlias = tuple[int, ...]
+Apart: TypeAlias = tuple[pickle.PickleBuffer, str, Shape, str]
+"""An array's memory, NumPy's short name of its type, its shape, and the name to go by."""
+
 _BFLOAT16 = "bfloat16"
+_NATIVE = 1
+"""How NumPy marks types that need no more than a name."""
 
 
 class DirectArray(Array):
@@ -26,6 +32,8 @@ class DirectArray(Array):
     bfloat16, which NumPy lacks, travels as the uint16 of the same bits under its own name.
     """
 
+    _ndarray: NDArray[np.generic]
+
     def __init__(self, ndarray: NDArray[np.generic], dtype: str = "") -> None:
         """Shares memory with `ndarray` where that is contiguous; `dtype`: the name to go by, if not its own.
 
@@ -33,11 +41,14 @@ class DirectArray(Array):
         """
         if ndarray.dtype.hasobject:
             raise TypeError("an array of Python objects has no memory of its own that could travel")
-        # NumPy's own ascontiguousarray would give an array without dimensions one.
-        self._ndarray = ndarray if ndarray.flags.c_contiguous else ndarray.copy(order="C")
-        self.dtype = dtype or _name(ndarray.dtype)
-        self.shape = ndarray.shape
-        self.stype = NUMPY_FORMAT
+        # At once, since Flower's arrays look at each attribute that is set.
+        self.__dict__.update(
+            # NumPy's own ascontiguousarray would give an array without dimensions one.
+            _ndarray=ndarray if ndarray.flags.c_contiguous else ndarray.copy(order="C"),
+            dtype=dtype or _name(ndarray.dtype),
+            shape=ndarray.shape,
+            stype=NUMPY_FORMAT,
+        )
 
     @classmethod
     def from_tensor(cls, tensor: Tensor) -> "DirectArray":
@@ -65,27 +76,37 @@ class DirectArray(Array):
         """As Flower's own Array: whoever inflates it knows no other."""
         return self.stock().deflate()
 
+    def apart(self) -> "Apart | None":
+        """What `together` makes it of again, quickly; None for types that have no short name."""
+        kind = self._ndarray.dtype
+        if kind.isbuiltin != _NATIVE:
+            return None
+        return pickle.PickleBuffer(cast(bytes, self._ndarray)), kind.str, self.shape, self.dtype
+
+    @classmethod
+    def together(cls, numbers: object, kind: "str | np.dtype[np.generic]", shape: Shape, dtype: str) -> "DirectArray":
+        """The array of these bytes, where they are. dtype: the name to go by."""
+        return cls(np.frombuffer(cast(bytes, numbers), dtype=kind).reshape(shape), dtype)
+
     def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
         # Copies of an object ask for protocol 4, and a buffer cannot be copied.
         outside = isinstance(protocol, int) and protocol >= pickle.HIGHEST_PROTOCOL
         numbers = pickle.PickleBuffer(cast(bytes, self._ndarray)) if outside else self._ndarray.copy()
-        return _restored, (numbers, self._ndarray.dtype, self.shape, self.dtype)
+        return DirectArray.together, (numbers, self._ndarray.dtype, self.shape, self.dtype)
 
 
 def to_tensor(array: Array) -> Tensor:
     """Any Array -> the tensor it was made from. Shares memory with a DirectArray where that is aligned and writable."""
     numbers = array.numpy()
-    fit = numbers.flags.writeable and numbers.ctypes.data % ALIGNMENT == 0
-    tensor = torch.from_numpy(numbers) if fit else _copied(numbers)
+    address, is_constant = numbers.__array_interface__["data"]
+    # Copied by torch, since NumPy aligns less strictly.
+    tensor = torch.tensor(numbers) if is_constant or address % ALIGNMENT else torch.from_numpy(numbers)
     return tensor.view(torch.bfloat16) if array.dtype == _BFLOAT16 else tensor
 
 
 def direct_record(arrays: Mapping[str, Array]) -> ArrayRecord:
     """A record of these very arrays; `ArrayRecord(arrays)` would turn each into the bytes of `np.save`."""
-    record = ArrayRecord()
-    for name, array in arrays.items():
-        record[name] = array
-    return record
+    return record_of(ArrayRecord, arrays)
 
 
 def to_record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
@@ -102,15 +123,3 @@ def to_tensors(record: ArrayRecord) -> dict[str, Tensor]:
 def _name(kind: "np.dtype[np.generic]") -> str:
     """NumPy composes it anew each time."""
     return str(kind)
-
-
-def _copied(numbers: NDArray[np.generic]) -> Tensor:
-    if not numbers.flags.writeable:
-        numbers = numbers.copy()
-    # Cloned by torch, since NumPy aligns less strictly.
-    return torch.from_numpy(numbers).clone()
-
-
-def _restored(numbers: object, kind: "np.dtype[np.generic]", shape: tuple[int, ...], dtype: str) -> DirectArray:
-    flat = np.frombuffer(cast(bytes, numbers), dtype=kind)
-    return DirectArray(flat.reshape(shape), dtype)

@@ -23,13 +23,12 @@ class Entrance(NamedTuple):
     token: bytes
 
     def enter(self, *, shares_memory: bool) -> Line:
-        """Without waiting until the door opens; the line does not block. Raises OSError where there is no door."""
+        """Without waiting until the door opens. Raises OSError where there is no door."""
         connection = socket.socket(self.family)
         try:
             connection.settimeout(_CONNECT_SECONDS)
             connection.connect(self.name)
             connection.sendall(self.token)
-            connection.setblocking(False)
         except BaseException:
             connection.close()
             raise
@@ -49,7 +48,7 @@ class Door:
         self.entrance = Entrance(family, self._socket.getsockname(), secrets.token_bytes(32))
 
     def opened(self, *, shares_memory: bool) -> Line:
-        """Waits; the line blocks."""
+        """Waits for whom it is for."""
         token = self.entrance.token
         with self._socket:
             while True:

@@ -17,6 +17,7 @@ from fedsplit.flower.grid.layout import Layout
 from fedsplit.flower.grid.link import Link
 from fedsplit.flower.grid.release import FIRST_NODE, Grid, Run, identify, is_from_lost_worker, number
 from fedsplit.flower.grid.room import room
+from fedsplit.flower.grid.watch import woken
 from fedsplit.flower.grid.worker import Worker
 
 __all__ = ["StickyGrid", "is_from_lost_worker"]
@@ -30,7 +31,7 @@ class StickyGrid(Grid):
     """Clients in groups on Ray actors, one per worker; client `c` is node `grid.node(c)`.
 
     A node always meets the same process, which keeps its `Context`. Its messages are handled in the order in which they
-    were pushed. All messages of one push that go to one worker are one parcel, and their replies come together.
+    were pushed. All messages of one push that go to one worker are one parcel; replies come as they are ready.
     A message is sealed when it is pushed, a reply when the app returns it: tensors may change right after. Memory that
     messages were sent through is kept for the next ones until `close`. One thread at a time.
     """
@@ -208,7 +209,7 @@ class StickyGrid(Grid):
             watched = {link.watched(poll): link for link in busy}
             now = monotonic()
             left = max(0.0, min(deadline, self._next_look) - now)
-            replies = [watched[number].receive() for number, _ in poll.poll(1000 * left)]
+            replies = [watched[number].receive() for number in woken(poll, left)]
             if now >= self._next_look:
                 self._next_look = now + _BETWEEN_LOOKS_SECONDS
                 replies += [link.look() for link in busy]

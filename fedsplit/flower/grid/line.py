@@ -5,23 +5,27 @@ at one end into a segment at the other.
 """
 
 import pickle
+import select
 import struct
 from collections import deque
 from collections.abc import Generator, Iterator
+from math import inf
 from socket import socket
 
 from fedsplit.flower.grid.parcel import Parcel, Sealer
 from fedsplit.flower.grid.segment import Inbox, Outbox, Segment
+from fedsplit.flower.grid.watch import woken
 
 _HEADER = struct.Struct("<QQ")
 """In bytes: how long a parcel's letters are, and how much of a segment follows them."""
 
 
 class Line:
-    """One end. Where its socket blocks, calls return when all is done; elsewhere they do what can be done at once."""
+    """One end. Calls do what can be done at once; only `wait` waits."""
 
     def __init__(self, connection: socket, *, shares_memory: bool) -> None:
         """Takes over the connected socket."""
+        connection.setblocking(False)
         self._connection = connection
         self._shares_memory = shares_memory
         self._outbox = Outbox()
@@ -30,14 +34,21 @@ class Line:
         self._leaving: deque[tuple[memoryview, Segment | None]] = deque()
         self._arriving = self._arrivals()
 
-    def fileno(self) -> int:
-        """Of the socket, for whoever waits until there is something to do."""
-        return self._connection.fileno()
-
     @property
     def behind(self) -> bool:
         """Whether the other end has not taken all that was sent."""
         return bool(self._leaving)
+
+    def watched(self, poll: select.poll) -> int:
+        """Has `poll` tell, by this number, when something came or there is room for what is still to be sent."""
+        poll.register(self._connection, select.POLLIN | select.POLLOUT if self.behind else select.POLLIN)
+        return self._connection.fileno()
+
+    def wait(self) -> None:
+        """Until something came, or more can be sent."""
+        poll = select.poll()
+        self.watched(poll)
+        woken(poll, inf)
 
     def sealer(self, *, keeps: bool = False) -> Sealer:
         """Fills a parcel that this line can send."""

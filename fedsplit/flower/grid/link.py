@@ -29,14 +29,14 @@ class Link:
         self._attending: ObjectRef[None] | None = None
         """The call in which the worker serves the line."""
         self._line: Line | None = None
-        self.calls: deque[tuple[Metadata, ...]] = deque()
-        """What is on its way, by parcels, in the order in which they were sent and will be answered."""
+        self.calls: deque[deque[Metadata]] = deque()
+        """What is still to be answered, by parcels, in the order in which it was sent and will be."""
         self.lost = ""
         """Why the worker is gone; empty while it is not."""
 
     def send(self, messages: Sequence[Message]) -> list[Message]:
         """All in one parcel; the replies, at once, where the worker turns out to be lost."""
-        requests = tuple(message.metadata for message in messages)
+        requests = deque(message.metadata for message in messages)
         line = self._entered()
         if line is None:
             return [worker_lost(request, self.lost) for request in requests]
@@ -55,7 +55,10 @@ class Link:
             while self.calls and (parcel := line.receive()) is not None:
                 with uncollected():
                     replies += parcel.opened()
-                self.calls.popleft()
+                for _ in parcel.letters:
+                    self.calls[0].popleft()
+                    if not self.calls[0]:
+                        self.calls.popleft()
         except OSError as error:  # the worker died before or after it answered
             replies += self._lose(self._cause(error))
         return replies
@@ -75,8 +78,7 @@ class Link:
     def watched(self, poll: select.poll) -> int:
         """Has `poll` tell, by this number, when something came or there is room for what is still to be sent."""
         assert self._line is not None, "who has calls before it has been sent some"
-        poll.register(self._line, select.POLLIN | select.POLLOUT if self._line.behind else select.POLLIN)
-        return self._line.fileno()
+        return self._line.watched(poll)
 
     def ready(self, seconds: float) -> bool:
         """Whether the worker has started, or was lost, within so many seconds."""

@@ -15,7 +15,7 @@ import numpy as np
 from flwr.app import Message
 from numpy.typing import NDArray
 
-from fedsplit.flower.grid.release import bare, clothed
+from fedsplit.flower.grid.letter import sealed, unsealed
 from fedsplit.flower.grid.segment import ALIGNMENT, Outbox, Reading, Segment
 
 Place: TypeAlias = tuple[int, int]
@@ -50,9 +50,10 @@ class Parcel(NamedTuple):
         segment = self.segment
         if segment is None:
             for letter in self.letters:
-                yield clothed(pickle.loads(_inline(letter[0]), buffers=map(_inline, letter[1:])))
+                yield unsealed(_inline(letter[0]), map(_inline, letter[1:]))
             return
-        uses = Counter(part for letter in self.letters for part in letter)
+        parts = [part for letter in self.letters for part in letter]
+        uses = Counter(parts) if len(set(parts)) < len(parts) else dict.fromkeys(parts, 1)
         reading = Reading(segment)
 
         def memory(part: Part) -> Memory:
@@ -64,7 +65,7 @@ class Parcel(NamedTuple):
         try:
             for pickled, *buffers in self.letters:
                 seen = pickled if isinstance(pickled, bytes) else segment.view(*pickled)
-                yield clothed(pickle.loads(seen, buffers=map(memory, buffers)))
+                yield unsealed(seen, map(memory, buffers))
         finally:
             reading.end()
 
@@ -84,8 +85,7 @@ class Sealer:
 
     def add(self, message: Message) -> None:
         """Seals one more."""
-        buffers: list[pickle.PickleBuffer] = []
-        pickled = pickle.dumps(bare(message), pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
+        pickled, buffers = sealed(message)
         self._letters.append([self._put(memoryview(pickled)), *map(self._put_buffer, buffers)])
 
     def parcel(self) -> Parcel:

@@ -5,7 +5,6 @@ import mmap
 import os
 import sys
 import tempfile
-import weakref
 from typing import NamedTuple
 
 ALIGNMENT = 64
@@ -146,7 +145,7 @@ class Reading:
         """These bytes in place, for as long as the result or any array on it lives."""
         held = self._segment.held(start, length)
         self._readers.append(len(self._readers))
-        weakref.finalize(held, self.end).atexit = False
+        held.reader = _Reader(self)  # pyright: ignore[reportAttributeAccessIssue]
         return held
 
     def end(self) -> None:
@@ -154,3 +153,13 @@ class Reading:
         # Taking the last of a list is atomic, so of readers that end in several threads just one finds the first.
         if self._readers.pop() == 0:
             self._segment.give_back()
+
+
+class _Reader:
+    """Goes with the piece it hangs on. A weak reference that calls back would do the same at ten times the price."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    def __del__(self) -> None:
+        self._reading.end()

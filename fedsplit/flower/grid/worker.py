@@ -3,6 +3,8 @@
 import gc
 import importlib
 import traceback
+from collections.abc import Iterator
+from time import monotonic
 from typing import NamedTuple, cast
 
 from flwr.app import Context, Message
@@ -13,6 +15,10 @@ from fedsplit.flower.grid.hallway import Hallway, Invitation
 from fedsplit.flower.grid.line import Line
 from fedsplit.flower.grid.parcel import Parcel
 from fedsplit.flower.grid.release import FIRST_NODE, app_failed, app_missing, new_context, number
+
+_TOGETHER_SECONDS = 0.001
+"""Replies that come about within so long go together, later ones in a parcel of their own: whoever waits for them opens
+some while the next are made."""
 
 
 class Greeting(NamedTuple):
@@ -55,22 +61,32 @@ class Worker:
         assert self._door is not None, "nobody enters who has not been greeted"
         line = self._door.opened(shares_memory=shares_memory)
         try:
-            while (parcel := line.receive()) is not None:
-                line.send(self._exchanged(line, parcel))
+            while True:
+                line.flush()
+                if (parcel := line.receive()) is None:
+                    line.wait()
+                    continue
+                for replies in self._exchanged(line, parcel):
+                    line.send(replies)
         except ConnectionError:
             pass
         finally:
             line.close()
 
-    def _exchanged(self, line: Line, parcel: Parcel) -> Parcel:
-        """Replies in the order of the messages."""
+    def _exchanged(self, line: Line, parcel: Parcel) -> Iterator[Parcel]:
+        """Replies in the order of the messages, those together that come about at the same time."""
+        left, began = len(parcel.letters), monotonic()
         sealer = line.sealer()
         for message in parcel.opened():
             try:
                 sealer.add(self._reply(message))
             except Exception:
                 sealer.add(app_failed(message.metadata, traceback.format_exc().strip()))
-        return sealer.parcel()
+            left -= 1
+            if left and monotonic() - began > _TOGETHER_SECONDS:
+                yield sealer.parcel()
+                sealer, began = line.sealer(), monotonic()
+        yield sealer.parcel()
 
     def _reply(self, message: Message) -> Message:
         if self._app is None:
