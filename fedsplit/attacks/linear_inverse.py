@@ -1,16 +1,13 @@
-"""The best linear guess in closed form: ridge regression from smashed data to images (Hoerl and Kennard,
-"Ridge regression: biased estimation for nonorthogonal problems", Technometrics 1970)."""
+"""The best linear guess in closed form: ridge regression from smashed data to images."""
 
 from typing import ClassVar
 
 import torch
 from pydantic import PositiveInt
-from torch import Generator, Tensor
+from torch import Generator
 
 from fedsplit.attacks.base import Attack, ask, release_varies
-from fedsplit.layers.site_map import SiteMap, fit_site_map
-from fedsplit.layers.sites import sites_of
-from fedsplit.numerics.ridge import fit_ridges
+from fedsplit.layers.linear_map import fit_linear_maps
 from fedsplit.records.leak import Asset, Leak
 from fedsplit.records.reconstruction import Evidence, Reconstruction
 
@@ -40,20 +37,5 @@ class LinearInverse(Attack):
             more = [ask(leak, images, rng).to(targets) for _ in range(draws - 1)]
             pairs = torch.stack([pairs, *more], dim=1).flatten(0, 1)
             images = images.repeat_interleave(draws, dim=0)
-        # The second form competes with the whole ridge alone; where the release is noisy, that one often wins.
-        shared = _shared(pairs, images, leak)
-        rests = [images, *(images - fitted.predict(pairs) for fitted in shared)]
-        ridges = fit_ridges(pairs.flatten(1), [rest.flatten(1) for rest in rests], block=draws)
-        errors = [min(ridge.errors) for ridge in ridges]
-        best = errors.index(min(errors))
-        guess = ridges[best].predict(targets.flatten(1)).view(-1, *leak.image_shape)
-        words = f"ridge strength {ridges[best].strength:.0e}, draws {draws}"
-        if best > 0:
-            guess = guess + shared[best - 1].predict(targets)
-            words += f", after a map shared by {shared[best - 1].sites.name}"
-        return Reconstruction(guess, Evidence(settings=words))
-
-
-def _shared(pairs: Tensor, images: Tensor, leak: Leak) -> list[SiteMap]:
-    candidates = [sites for sites in sites_of(tuple(pairs.shape[1:]), leak.image_shape) if sites.count > 1]
-    return [fit_site_map(pairs, images, candidates)] if candidates else []
+        best = min(fit_linear_maps(pairs, images, draws), key=lambda fitted: fitted.error)
+        return Reconstruction(best.predict(targets), Evidence(settings=f"{best.words}, draws {draws}"))

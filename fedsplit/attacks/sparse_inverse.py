@@ -15,12 +15,11 @@ from torch import Generator, Tensor, nn
 
 from fedsplit.attacks.base import Attack
 from fedsplit.layers.decoder_training import DecoderTraining, Material, decode
-from fedsplit.layers.site_map import fit_site_map
-from fedsplit.layers.sites import sites_of
+from fedsplit.layers.linear_map import fit_linear_maps
 from fedsplit.layers.sparse_coding import SparseCodingLayer
 from fedsplit.layers.undo import Sight
 from fedsplit.layers.walk import Walk, learn_walk, leaves, unwalkable
-from fedsplit.numerics.ridge import fit_ridge, fit_ridges
+from fedsplit.numerics.ridge import fit_ridge
 from fedsplit.records.leak import Asset, Leak
 from fedsplit.records.reconstruction import Evidence, Reconstruction
 from fedsplit.seeding import Seeds
@@ -156,24 +155,13 @@ def _ridges(
 
 
 def _plain(leak: Leak, judges: Tensor, judged: _Trail, targets: _Trail) -> Iterator[_Guess]:
-    """Regularised linear maps from all that crossed of the auxiliary images: one that places share; and one of all to
-    all, by itself or for what the other left over, where that is not too wide."""
+    """Linear maps from all that crossed of all auxiliary images: what there is to be had without looking inside."""
     assert leak.auxiliary_pairs is not None
-    crossed, images = leak.auxiliary_pairs.smashed.double(), leak.auxiliary.images.double()
-    fitted = fit_site_map(crossed, images, sites_of(tuple(crossed.shape[1:]), leak.image_shape))
-    shared, known = (fitted.predict(trail.values[0]) for trail in (targets, judged))
-    yield _Guess(f"ridge of what crossed, shared by {fitted.sites.name}", shared, known, judges)
-    if crossed[0].numel() > _WIDEST:
-        return
-    rest = images - fitted.predict(crossed)
-    whole, correction = fit_ridges(crossed.flatten(1), (images.flatten(1), rest.flatten(1)))
-    alone, after = (
-        tuple(ridge.predict(trail.values[0].flatten(1)).view(-1, *leak.image_shape) for trail in (targets, judged))
-        for ridge in (whole, correction)
-    )
-    yield _Guess("ridge of all that crossed", alone[0], alone[1], judges)
-    name = f"ridge of all that crossed, after one shared by {fitted.sites.name}"
-    yield _Guess(name, shared + after[0], known + after[1], judges)
+    crossed = leak.auxiliary_pairs.smashed
+    images = leak.auxiliary.images.to(crossed)
+    for fitted in fit_linear_maps(crossed, images):
+        found, known = (fitted.predict(trail.values[0].to(crossed)).double() for trail in (targets, judged))
+        yield _Guess(f"{fitted.words}, from all that crossed", found, known, judges)
 
 
 def _decoded(leak: Leak, walk: Walk, judges: Tensor, judged: _Trail, targets: _Trail, rng: Generator) -> _Guess:

@@ -71,6 +71,7 @@ def test_what_is_told_and_replied_is_what_flowers_constructor_makes() -> None:
     # The ends of a message that somebody else began.
     request = make_message(ours.metadata, RecordDict())
     request.metadata.__dict__["_dst_task_id"] = 9
+    request.metadata.delivered_at = "when it was delivered"
     answer, expected = replied(records, request), Message(records, reply_to=request)
     assert alike(answer, expected)
     assert answer.metadata.ttl == pytest.approx(expected.metadata.ttl, abs=1)

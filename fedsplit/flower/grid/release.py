@@ -96,8 +96,10 @@ def replied(content: RecordDict, request: Message) -> Message:
     asked = request.metadata.__dict__
     now = time()
     fields = {
-        **asked,
-        "_message_id": "",
+        **_METADATA,
+        "_run_id": asked["_run_id"],
+        "_group_id": asked["_group_id"],
+        "_message_type": asked["_message_type"],
         "_src_node_id": asked["_dst_node_id"],
         "_dst_node_id": asked["_src_node_id"],
         "_reply_to_message_id": asked["_message_id"],
