@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from fedsplit import document
+from fedsplit.cargo import Cargo, unloaded
 from fedsplit.component import Settings, Trust
 from fedsplit.engines.base import Engine
 from fedsplit.errors import DataError
@@ -25,6 +26,9 @@ from fedsplit.scenario import Cell, Scenario
 from fedsplit.seeding import Seeds
 from fedsplit.trial import fight, train
 from fedsplit.victim import Victim
+
+IMAGES = "images"
+"""Among what is handed over: the images themselves."""
 
 
 class Assignment(Settings):
@@ -72,7 +76,9 @@ class Laboratory:
         """engine: what trains here; the scenario's own, or another one in its place."""
         self.scenario = scenario
         self._engine = engine
-        self.source = fingerprint_of((images.pixels, images.labels, images.groups))
+        self.source = _source(images)
+        self.supplies: Handed = {IMAGES: Cargo(images)}
+        """What an assignment needs on a machine that has no such images."""
         self.note = _note(scenario, images)
         self._parties = lru_cache(maxsize=None)(lambda seed: gather(scenario, images, Seeds(seed)))
         self._cells = {cell.folder: cell for cell in scenario.cells}
@@ -111,20 +117,40 @@ class Laboratory:
 
 
 def do_elsewhere(settings: str, handed: Handed) -> Files:
-    """Does an assignment in this process alone. Raises DataError where the images here are other ones."""
+    """Does an assignment in this process alone, on this machine's images or, where they are not those that are meant,
+    on those among what is handed over. Raises DataError where there are none."""
     assignment = Assignment.model_validate_json(settings)
-    lab = _laboratory(assignment.scenario)
-    if lab.source != assignment.source:
+    meant = (assignment.scenario, assignment.source)
+    if meant not in _labs:
+        # One process is one worker: here, too, numbers do not depend on the engine.
+        parsed = parse({**json.loads(assignment.scenario), "engine": {"kind": "inline"}}, Trust())
+        images = _images(parsed, assignment.source, handed)
+        _labs.clear()
+        _labs[meant] = Laboratory(parsed, images, parsed.engine)
+    return dict(_labs[meant].do(assignment, handed))
+
+
+_labs: dict[tuple[str, str], Laboratory] = {}
+"""The last one of this process, by the scenario and the images' fingerprint."""
+
+
+def _images(scenario: Scenario, source: str, handed: Handed) -> Images:
+    try:
+        found = scenario.dataset.load()
+    except DataError:
+        if IMAGES not in handed:
+            raise
+        found = unloaded(handed[IMAGES])
+    if _source(found) != source and IMAGES in handed:
+        found = unloaded(handed[IMAGES])
+    if _source(found) != source:
         remedy = "put the same files on every machine of the cluster"
         raise DataError("the images are other ones on this machine", at="dataset", remedy=remedy)
-    return dict(lab.do(assignment, handed))
+    return found
 
 
-@lru_cache(maxsize=1)
-def _laboratory(scenario: str) -> Laboratory:
-    # One process is one worker: here, too, numbers do not depend on the engine.
-    parsed = parse({**json.loads(scenario), "engine": {"kind": "inline"}}, Trust())
-    return Laboratory(parsed, parsed.dataset.load(), parsed.engine)
+def _source(images: Images) -> str:
+    return fingerprint_of((images.pixels, images.labels, images.groups))
 
 
 def _training(scenario: Scenario, cell: Cell, source: str) -> str:

@@ -44,7 +44,8 @@ def simulate(
             say(str(due[assignment.cell]))
         return lab.do(assignment, handed)
 
-    for name, files in engine.spread([assignment.errand for assignment in work.values()], here, say):
+    errands = [assignment.errand for assignment in work.values()]
+    for name, files in engine.spread(errands, here, say, lab.supplies):
         folder = run.cell(work[name].cell)
         with writing(folder.path):
             folder.part(work[name].part).keep(files)

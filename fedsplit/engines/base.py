@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from fedsplit.component import Component, Family
-from fedsplit.federation.errand import Doer, Errand, Files, one_by_one
+from fedsplit.federation.errand import Doer, Errand, Files, Handed, one_by_one
 
 if TYPE_CHECKING:
     from fedsplit.federation.trained import Trained
@@ -31,13 +31,16 @@ class Engine(Component):
     def train(self, training: Training) -> Trained:
         """The whole training, from the checkpoint on. Raises EngineError where a client fails."""
 
-    def spread(self, errands: Sequence[Errand], here: Doer, say: Callable[[str], None]) -> Iterator[tuple[str, Files]]:
+    def spread(
+        self, errands: Sequence[Errand], here: Doer, say: Callable[[str], None], supplies: Handed
+    ) -> Iterator[tuple[str, Files]]:
         """Does every errand once, side by side where the engine has processes for it, each after those that it comes
         after, which stand before it; (name, what it gave) of those that are kept, as they end.
 
         here: does one in this process, which spares it loading what is loaded. say: is told when others begin.
+        supplies: what an errand on another machine is handed, too, if it looks for it there.
         """
-        del say
+        del say, supplies
         return one_by_one(errands, here)
 
 

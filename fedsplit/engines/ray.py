@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import PositiveInt
 
 from fedsplit.engines.base import Engine
-from fedsplit.federation.errand import Doer, Errand, Files
+from fedsplit.federation.errand import Doer, Errand, Files, Handed
 from fedsplit.flower.session import require_flower, session
 from fedsplit.flower.simulation import Gpus, Sticky
 
@@ -52,22 +52,26 @@ class Ray(Engine):
         require_flower(self.kind)
         return train(self._simulation, training)
 
-    def spread(self, errands: Sequence[Errand], here: Doer, say: Callable[[str], None]) -> Iterator[tuple[str, Files]]:
+    def spread(
+        self, errands: Sequence[Errand], here: Doer, say: Callable[[str], None], supplies: Handed
+    ) -> Iterator[tuple[str, Files]]:
         """As Ray tasks of one process each. Where those that wait for nothing (the trainings) would keep less than half
         of the workers busy, these are done one by one, each with all workers, and what comes after each as tasks."""
         workers = self._simulation.workers
         if workers == 1 or not errands:
-            return super().spread(errands, here, say)
+            return super().spread(errands, here, say, supplies)
         require_flower(self.kind)
+        # On this machine everybody finds what is here.
+        supplies = {} if self.address is None else supplies
         first = [errand for errand in errands if not errand.after]
         if len(first) < 2 or (workers is not None and 2 * len(first) < workers):
-            return self._by_turns(errands, here)
+            return self._by_turns(errands, here, supplies)
         from fedsplit.flower.training import give
 
         say(f"{len(first)} cells side by side: {', '.join(errand.name for errand in first)}")
-        return give(self._simulation, errands, {})
+        return give(self._simulation, errands, {}, supplies)
 
-    def _by_turns(self, errands: Sequence[Errand], here: Doer) -> Iterator[tuple[str, Files]]:
+    def _by_turns(self, errands: Sequence[Errand], here: Doer, supplies: Handed) -> Iterator[tuple[str, Files]]:
         from fedsplit.flower.training import give
 
         given: dict[str, Files] = {}
@@ -76,7 +80,7 @@ class Ray(Engine):
             alone, *others = errands[start:stop]
             given[alone.name] = here(alone, {})
             handed = {name: given[name] for errand in others for name in errand.after if name in given}
-            for name, files in give(self._simulation, others, handed):
+            for name, files in give(self._simulation, others, handed, supplies):
                 given[name] = files
                 yield name, files
             del given[alone.name]

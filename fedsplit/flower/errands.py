@@ -2,7 +2,8 @@
 
 import importlib
 import threading
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import ray
@@ -51,13 +52,15 @@ def spread(
     here = {name for errand in order.errands for name in errand.after} - {errand.name for errand in order.errands}
     # What an errand gave stays in Ray's own memory, from where it goes to those that come after it, on any machine.
     done: dict[str, Any] = {name: ray.put(read_files(order.given / name)) for name in sorted(here)}
+    supplies: dict[str, Any] = {name: ray.put(read_files(order.given / name)) for name in order.supplies}
     waiting = list(order.errands)
     running: dict[Any, Errand] = {}
     try:
         while waiting or running:
             ready = [errand for errand in waiting if done.keys() >= set(errand.after)]
             for errand in ready[: workers.workers - len(running)]:
-                running[task.remote(errand, board, *(done[name] for name in errand.after))] = errand
+                # References in a dict go as they are: a task that looks for no supplies needs no room for them.
+                running[task.remote(errand, board, supplies, *(done[name] for name in errand.after))] = errand
                 waiting.remove(errand)
             (reference,), _ = ray.wait(list(running))
             errand = running[reference]
@@ -75,12 +78,28 @@ def spread(
         showing.join()
 
 
-def do(errand: Errand, board: Any, *handed: Files) -> Files:
+class _Supplies(Mapping[str, Files]):
+    """Fetched to this machine when somebody looks."""
+
+    def __init__(self, references: Mapping[str, Any]) -> None:
+        self._references = references
+
+    def __getitem__(self, name: str) -> Files:
+        return ray.get(self._references[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._references)
+
+    def __len__(self) -> int:
+        return len(self._references)
+
+
+def do(errand: Errand, board: Any, supplies: dict[str, Any], *handed: Files) -> Files:
     """What a task runs."""
     module, _, function = errand.function.partition(":")
     # Waited for, so that all is told before the task is over.
     with observed_by(Teller(lambda progress: ray.get(board.tell.remote(progress)), errand.name)):
-        given = dict(zip(errand.after, handed, strict=True))
+        given = ChainMap(dict(zip(errand.after, handed, strict=True)), cast(dict[str, Files], _Supplies(supplies)))
         return getattr(importlib.import_module(module), function)(errand.settings, given)
 
 

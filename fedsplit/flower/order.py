@@ -18,6 +18,8 @@ class Order(Settings):
     errands: tuple[Errand, ...] = ()
     given: Path | None = None
     """Where the files go that errands give, and lie that are handed to them: a folder of each errand's name."""
+    supplies: tuple[str, ...] = ()
+    """The names of what lies there, too, for any errand that looks for it."""
 
 
 def write_files(folder: Path, files: Files) -> None:

@@ -46,19 +46,22 @@ def train_here(run: Callable[[Job], Trained], training: Training) -> Trained:
         return run(job)
 
 
-def give(simulation: Simulation, errands: Sequence[Errand], handed: Handed) -> Iterator[tuple[str, Files]]:
+def give(
+    simulation: Simulation, errands: Sequence[Errand], handed: Handed, supplies: Handed
+) -> Iterator[tuple[str, Files]]:
     """Errands in processes that are gone when this one is; (name, what it gave) of those that are kept, as they end.
 
-    handed: what others gave that these come after.
+    handed: what others gave that these come after. supplies: what any of them finds among what it is handed, if it
+    looks for it.
     """
     if not errands:
         return
     running = session(simulation)
     given = Path(tempfile.mkdtemp(prefix="errands-", dir=running.folder))
     try:
-        for name, files in handed.items():
+        for name, files in {**handed, **supplies}.items():
             write_files(given / name, files)
-        for event in running.follow(Order(errands=tuple(errands), given=given)):
+        for event in running.follow(Order(errands=tuple(errands), given=given, supplies=tuple(supplies))):
             if event.kind == "given":
                 yield event.text, read_files(given / event.text)
     except BaseException:

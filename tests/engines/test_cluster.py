@@ -17,9 +17,13 @@ from fedsplit.protocols.base import Protocol
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
 from fedsplit.protocols.splitfed_v2 import SplitFedV2
 from fedsplit.records.step import ClientStep
+from fedsplit.simulate import simulate
+from tests import tiny
+from tests.absent import VARIABLE
 from tests.engines.clusters import Nodes, running_cluster
 from tests.engines.federations import federation, train
 from tests.engines.test_equivalence import bits
+from tests.engines.test_flower_app import same
 
 pytestmark = [
     pytest.mark.engine,
@@ -81,6 +85,19 @@ def test_clients_on_several_nodes_give_the_bits_of_one_process(
     assert bits(found.standing) == bits(expected.standing)
     assert bits(found.ledger) == bits(expected.ledger)
     assert found.evaluation == expected.evaluation
+
+
+def test_images_travel_to_machines_that_have_none(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of the cluster's processes, which are older, none has the variable.
+    monkeypatch.setenv(VARIABLE, "here")
+    settings = ("dataset={kind: 'tests.absent:SomewhereDigits', limit: 200}", "seeds=[0, 1]")
+    scenario = tiny.scenario(*settings)
+    expected = simulate(scenario, tmp_path / "expected", lambda _: None)
+    found = simulate(scenario, tmp_path / "found", lambda _: None, engine=Ray(address=nodes.address))
+    assert len(found.outcomes) == 4
+    assert same(found, expected)
 
 
 @pytest.mark.parametrize("spare", [1, 0], ids=["another node has room", "no node has room"])
