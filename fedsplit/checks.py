@@ -130,6 +130,10 @@ def _check_engine(scenario: Scenario) -> None:
 
 def _check_device(scenario: Scenario) -> None:
     _, _, number = scenario.device.partition(":")
+    if number and scenario.engine.places_devices:
+        reason = f"names one GPU, but engine {scenario.engine.kind} hands them out"
+        remedy = "use device: cuda, and CUDA_VISIBLE_DEVICES for what there is to hand out"
+        raise ScenarioError(reason, at="device", value=scenario.device, remedy=remedy)
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if scenario.device != "cpu" and int(number or 0) >= there:
         raise ScenarioError("is not to be had here", at="device", value=scenario.device, remedy="use device: cpu")

@@ -272,6 +272,12 @@ def test_a_device_must_be_there(devices: int, device: str, monkeypatch: pytest.M
         assert tiny.scenario("device=cuda").device == "cuda"
 
 
+@pytest.mark.parametrize("kind", ["ray", "flower"])
+def test_an_engine_that_hands_out_gpus_takes_no_number_of_one(kind: str) -> None:
+    line = refusal(tiny.raw("device=cuda:0", f"engine={{kind: {kind}}}"))
+    assert line.startswith(f"device: 'cuda:0': names one GPU, but engine {kind} hands them out")
+
+
 def test_a_cut_that_only_one_row_cannot_have_names_that_row() -> None:
     raw = tiny.raw("model={kind: lenet}", "cut=relu1", "defenses.deep={kind: low_rank, rank: 1000000000000000000}")
     assert "row 'deep'" in refusal(raw)

@@ -22,6 +22,8 @@ class Engine(Component):
 
     grains: ClassVar[frozenset[Literal["round", "step"]]]
     """Which protocols it can run."""
+    places_devices: ClassVar[bool] = False
+    """Whether it hands GPUs to processes, each of which counts from zero those that it got."""
 
     def begin(self) -> None:
         """Starts what takes long to start, and returns at once: data can be loaded meanwhile."""

@@ -21,6 +21,7 @@ class Flower(Engine):
     """Trains clients side by side. It computes what `inline` computes; a round waits about a tenth of a second."""
 
     grains = frozenset({"round"})
+    places_devices = True
 
     workers: PositiveInt | None = None
     """Processes that train clients; by default as many as the CPUs allow. Flower itself keeps at most four more

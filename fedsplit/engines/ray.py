@@ -25,6 +25,7 @@ class Ray(Engine):
     `inline`, whatever the number of workers; a lost worker's round is begun again with the same numbers."""
 
     grains = frozenset({"round", "step"})
+    places_devices = True
 
     workers: PositiveInt | None = None
     """Processes side by side, by default as many as the CPUs allow: they host the clients of one training, or do a
