@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fedsplit.flower.errands import Spreader
     from fedsplit.flower.server_app import Runner
 
-_SERVER, _CLIENT = "fedsplit.flower.sticky", "fedsplit.flower.client_app"
+_SERVER = "fedsplit.flower.sticky"
 
 
 def run(layout: str, folder: Path, serve: Callable[[Runner, Spreader], None]) -> None:
@@ -25,17 +25,9 @@ def run(layout: str, folder: Path, serve: Callable[[Runner, Spreader], None]) ->
     importing = threading.Thread(target=importlib.import_module, args=(_SERVER,), daemon=True)
     importing.start()
     ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False, **_where(simulation, folder))
-    # Workers of Ray start with Ray, and serve whoever comes first; what they import by then stays.
-    prepared: Any = ray.remote(num_cpus=simulation.cpus_per_client, num_gpus=simulation.gpus_per_client)(prepare)
-    for _ in range(simulation.workers or 0):
-        prepared.remote()
+    # The processes that Ray starts with are left alone: one that has done any task can no longer become a worker.
     importing.join()
     importlib.import_module(_SERVER).serve_in(simulation, serve)
-
-
-def prepare() -> None:
-    """What a worker does while it has nothing to do."""
-    importlib.import_module(_CLIENT)
 
 
 def _where(simulation: Sticky, folder: Path) -> dict[str, Any]:
