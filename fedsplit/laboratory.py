@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from fedsplit import document
-from fedsplit.cargo import Cargo, unloaded
+from fedsplit.cargo import loaded, unloaded
 from fedsplit.component import Settings, Trust
 from fedsplit.engines.base import Engine
 from fedsplit.errors import DataError
@@ -77,7 +77,7 @@ class Laboratory:
         self.scenario = scenario
         self._engine = engine
         self.source = _source(images)
-        self.supplies: Handed = {IMAGES: Cargo(images)}
+        self.supplies: Handed = {IMAGES: loaded(images)}
         """What an assignment needs on a machine that has no such images."""
         self.note = _note(scenario, images)
         self._parties = lru_cache(maxsize=None)(lambda seed: gather(scenario, images, Seeds(seed)))

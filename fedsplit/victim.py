@@ -1,13 +1,13 @@
 """A trained victim: what attacks are let loose on, here or in any other process."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 from fedsplit.federation.checkpoint import Checkpoint
-from fedsplit.federation.errand import Files
+from fedsplit.federation.errand import Deferred, Files
 from fedsplit.federation.evaluation import Evaluation
 from fedsplit.federation.exposure import Exposure, Observation, expose
 from fedsplit.federation.plan import Plan
@@ -36,7 +36,7 @@ class Victim:
 
     def packed(self) -> Files:
         """All but the parties and the clients' optimisers, which no attack sees."""
-        return _Packed(self)
+        return Deferred(partial(_files, self))
 
     @classmethod
     def unpacked(cls, files: Files, parties: Parties) -> "Victim":
@@ -52,31 +52,15 @@ class Victim:
         return cls(plan, Trained(*found, Evaluation.model_validate_json(files[_EVALUATION])), parties)
 
 
-class _Packed(Mapping[str, bytes]):
-    """Made when somebody looks inside: where the victim stays in one process, nobody does."""
-
-    def __init__(self, victim: Victim) -> None:
-        self._victim = victim
-
-    def __getitem__(self, name: str) -> bytes:
-        return self._files[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    @cached_property
-    def _files(self) -> dict[str, bytes]:
-        trained = self._victim.trained
-        bare = replace(trained.standing, memories={}, common_memory={})
-        with tempfile.TemporaryDirectory() as folder:
-            for page in (*trained.ledger.pages, None):
-                Checkpoint(Path(folder), "").save(bare, page)
-            files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
-            return {
-                _PLAN: self._victim.plan.model_dump_json().encode(),
-                _EVALUATION: trained.evaluation.model_dump_json().encode(),
-                **{str(path.relative_to(folder)): path.read_bytes() for path in files},
-            }
+def _files(victim: Victim) -> dict[str, bytes]:
+    trained = victim.trained
+    bare = replace(trained.standing, memories={}, common_memory={})
+    with tempfile.TemporaryDirectory() as folder:
+        for page in (*trained.ledger.pages, None):
+            Checkpoint(Path(folder), "").save(bare, page)
+        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        return {
+            _PLAN: victim.plan.model_dump_json().encode(),
+            _EVALUATION: trained.evaluation.model_dump_json().encode(),
+            **{str(path.relative_to(folder)): path.read_bytes() for path in files},
+        }

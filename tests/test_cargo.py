@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from fedsplit.cargo import Cargo, unloaded
+from fedsplit.cargo import loaded, unloaded
 from fedsplit.errors import DataError
 from fedsplit.laboratory import Assignment, Laboratory, do_elsewhere
 from fedsplit.records.images import Images
@@ -20,7 +20,7 @@ DIGITS = "dataset={kind: 'tests.absent:SomewhereDigits', limit: 200}"
 def test_images_arrive_as_they_were() -> None:
     pixels = torch.rand(5, 2, 3, 4).transpose(2, 3)
     images = Images(pixels, torch.arange(5), torch.arange(5) // 2, ("a", "b"), duplicates=3, notice="words")
-    found = unloaded(dict(Cargo(images)))
+    found = unloaded(dict(loaded(images)))
     assert torch.equal(found.pixels, images.pixels)
     assert torch.equal(found.labels, images.labels)
     assert torch.equal(found.groups, images.groups)

@@ -1,12 +1,34 @@
 """A piece of work that any process can do which has fedsplit and the same files."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Protocol
 
 from fedsplit.component import Settings
 
 Files = Mapping[str, bytes]
 """What an errand gives: contents by file name, in the order in which they are to be written."""
+
+
+class Deferred(Mapping[str, bytes]):
+    """Files that are made when somebody looks inside: mostly nobody does."""
+
+    def __init__(self, make: Callable[[], dict[str, bytes]]) -> None:
+        self._make = make
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._files[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @cached_property
+    def _files(self) -> dict[str, bytes]:
+        return self._make()
+
 
 Handed = Mapping[str, Files]
 """What other errands gave, by their names."""
