@@ -10,7 +10,7 @@ import torch
 
 from fedsplit.flower.grid.door import Door
 from fedsplit.flower.grid.line import Line
-from tests.flower.test_grid_parcel import Ends, arrived, found, joined, message, sealed
+from tests.flower.test_grid_parcel import Ends, arrived, found, joined, message, parcel_of
 
 LARGE = 1 << 22
 """float32 elements: many times what a socket holds."""
@@ -31,7 +31,7 @@ def test_a_door_opens_once_and_only_to_the_token(near: bool, monkeypatch: pytest
         stranger.connect(door.entrance.name)
         stranger.sendall(bytes(len(door.entrance.token)))
         outside = door.entrance.enter(shares_memory=False)
-        outside.send(sealed((outside, outside), message(name="hello")))
+        outside.send(parcel_of((outside, outside), message(name="hello")))
         inside = door.opened(shares_memory=False)
         assert stranger.recv(1) == b""
     inside.wait()
@@ -50,7 +50,7 @@ def test_a_door_opens_once_and_only_to_the_token(near: bool, monkeypatch: pytest
 def test_both_ends_may_send_more_than_the_socket_holds(ends: Ends) -> None:
     near, far = ends
     for end, value in ((near, 1.0), (far, 2.0)):
-        end.send(sealed((end, end), message(torch.full((LARGE,), value))))
+        end.send(parcel_of((end, end), message(torch.full((LARGE,), value))))
     assert near.behind
     assert far.behind
     received = dict[Line, float]()
@@ -68,7 +68,7 @@ def test_both_ends_may_send_more_than_the_socket_holds(ends: Ends) -> None:
 def test_parcels_come_in_order_one_at_a_time(ends: Ends) -> None:
     near, far = ends
     for number in range(3):
-        near.send(sealed(ends, message(name=str(number))))
+        near.send(parcel_of(ends, message(name=str(number))))
     names = [far.receive() for _ in range(4)]
     assert names.pop() is None
     contents = [each.content for parcel in names if parcel for each in parcel.opened()]
@@ -77,12 +77,12 @@ def test_parcels_come_in_order_one_at_a_time(ends: Ends) -> None:
 
 def test_what_was_sent_whole_is_received_after_the_other_end_hung_up_and_what_was_not_never(ends: Ends) -> None:
     near, far = ends
-    near.send(sealed(ends, message(name="whole")))
-    near.send(sealed(ends, message(torch.zeros(LARGE))))
+    near.send(parcel_of(ends, message(name="whole")))
+    near.send(parcel_of(ends, message(torch.zeros(LARGE))))
     assert near.behind
     near.close()
     # Sending does not get in the way of what there still is to hear.
-    far.send(sealed((far, far), message()))
+    far.send(parcel_of((far, far), message()))
     whole = far.receive()
     assert whole is not None
     assert [each.content.config_records["values"]["name"] for each in whole.opened()] == ["whole"]
@@ -91,7 +91,7 @@ def test_what_was_sent_whole_is_received_after_the_other_end_hung_up_and_what_wa
 
 
 def test_what_came_stays_valid_when_the_line_is_closed(ends: Ends) -> None:
-    (opened,) = arrived(ends, sealed(ends, message(torch.ones(LARGE)))).opened()
+    (opened,) = arrived(ends, parcel_of(ends, message(torch.ones(LARGE)))).opened()
     for end in ends:
         end.close()
     (tensor,) = found(opened)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fedsplit.flower.grid.array import to_record, to_tensors
 from fedsplit.flower.grid.hallway import Hallway
+from fedsplit.flower.grid.letter import sealed
 from fedsplit.flower.grid.line import Line
 from fedsplit.flower.grid.parcel import Parcel
 from fedsplit.flower.grid.release import identify
@@ -49,10 +50,10 @@ def message(*tensors: Tensor, **values: str) -> Message:
     return Message(RecordDict({"arrays": arrays, "values": ConfigRecord(dict(values))}), 2, "query")
 
 
-def sealed(ends: Ends, *messages: Message, keeps: bool = False) -> Parcel:
-    sealer = ends[0].sealer(keeps=keeps)
+def parcel_of(ends: Ends, *messages: Message) -> Parcel:
+    sealer = ends[0].sealer()
     for each in messages:
-        sealer.add(each)
+        sealer.add(sealed(each))
     return sealer.parcel()
 
 
@@ -75,13 +76,12 @@ def found(opened: Message) -> list[Tensor]:
 @given(
     st.lists(st.lists(st.integers(0, 3).map(lambda size: size * 20_000), max_size=3), max_size=4),
     st.booleans(),
-    st.booleans(),
 )
-def test_messages_come_out_as_they_went_in(sizes: list[list[int]], shared: bool, keeps: bool) -> None:
+def test_messages_come_out_as_they_went_in(sizes: list[list[int]], shared: bool) -> None:
     messages = [message(*(torch.rand(size) for size in row), name=str(row)) for row in sizes]
     with joined(shares_memory=shared) as ends:
         for _ in range(2):
-            opened = list(arrived(ends, sealed(ends, *messages, keeps=keeps)).opened())
+            opened = list(arrived(ends, parcel_of(ends, *messages)).opened())
             assert [each.content for each in opened] == [each.content for each in messages]
             assert [each.metadata for each in opened] == [each.metadata for each in messages]
             assert all(tensor.data_ptr() % 64 == 0 for each in opened for tensor in found(each))
@@ -91,7 +91,7 @@ def test_what_is_sealed_does_not_change_with_its_tensors(ends: Ends) -> None:
     small, large = torch.zeros(3), torch.zeros(LARGE)
     sealer = ends[0].sealer()
     for number in range(3):
-        sealer.add(message(small.fill_(number), large.fill_(number)))
+        sealer.add(sealed(message(small.fill_(number), large.fill_(number))))
     parcel = arrived(ends, sealer.parcel())
     assert [[int(tensor[0]) for tensor in found(each)] for each in parcel.opened()] == [[0, 0], [1, 1], [2, 2]]
 
@@ -100,7 +100,7 @@ def test_what_is_sealed_does_not_change_with_its_tensors(ends: Ends) -> None:
 def test_what_is_opened_belongs_to_whoever_has_it(ends: Ends, count: int) -> None:
     kept: list[Tensor] = []
     for number in range(5):
-        parcel = sealed(ends, *(message(torch.full((LARGE,), float(number))) for _ in range(count)))
+        parcel = parcel_of(ends, *(message(torch.full((LARGE,), float(number))) for _ in range(count)))
         kept += [found(each)[0].add_(0.5) for each in arrived(ends, parcel).opened()]
     assert [tensor.unique().tolist() for tensor in kept] == [
         [number + 0.5] for number in range(5) for _ in range(count)
@@ -109,7 +109,7 @@ def test_what_is_opened_belongs_to_whoever_has_it(ends: Ends, count: int) -> Non
 
 def test_a_segment_is_written_again_when_nothing_in_it_is_looked_at_any_more(ends: Ends) -> None:
     def travelled(number: int) -> tuple[Segment | None, Tensor]:
-        parcel = arrived(ends, sealed(ends, message(torch.full((LARGE,), float(number)))))
+        parcel = arrived(ends, parcel_of(ends, message(torch.full((LARGE,), float(number)))))
         return parcel.segment, *(found(each)[0] for each in parcel.opened())
 
     first, tensor = travelled(1)
@@ -126,15 +126,15 @@ def test_a_segment_is_written_again_when_nothing_in_it_is_looked_at_any_more(end
 
 def test_what_was_carried_is_written_over_by_the_next() -> None:
     with joined(shares_memory=False) as ends:
-        parcels = [sealed(ends, message(torch.zeros(LARGE))) for _ in range(2)]
+        parcels = [parcel_of(ends, message(torch.zeros(LARGE))) for _ in range(2)]
         assert parcels[0].segment is not parcels[1].segment, "both are still to be sent"
         for parcel in parcels:
             arrived(ends, parcel)
-        assert sealed(ends, message(torch.zeros(LARGE))).segment is parcels[0].segment
+        assert parcel_of(ends, message(torch.zeros(LARGE))).segment is parcels[0].segment
 
 
 def test_a_small_part_keeps_no_large_segment(ends: Ends) -> None:
-    parcel = arrived(ends, sealed(ends, message(torch.zeros(LARGE)), message(torch.ones(LARGE // 8))))
+    parcel = arrived(ends, parcel_of(ends, message(torch.zeros(LARGE)), message(torch.ones(LARGE // 8))))
     small = [found(each)[0] for each in parcel.opened()][1]
     assert parcel.segment is not None
     assert parcel.segment.free
@@ -143,20 +143,31 @@ def test_a_small_part_keeps_no_large_segment(ends: Ends) -> None:
 
 def test_a_parcel_that_is_never_finished_keeps_no_segment(ends: Ends) -> None:
     sealer = ends[0].sealer()
-    sealer.add(message(torch.zeros(LARGE)))
+    sealer.add(sealed(message(torch.zeros(LARGE))))
     sealer.discard()
-    parcel = sealed(ends, message(torch.zeros(LARGE)))
+    parcel = parcel_of(ends, message(torch.zeros(LARGE)))
     assert parcel.segment is sealer.parcel().segment
     opening = arrived(ends, parcel).opened()
     next(opening)
     opening.close()
     gc.collect()
-    assert sealed(ends, message(torch.zeros(LARGE))).segment is parcel.segment
+    assert parcel_of(ends, message(torch.zeros(LARGE))).segment is parcel.segment
 
 
-def test_a_tensor_that_is_kept_is_written_once_and_opened_for_each(ends: Ends) -> None:
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), max_size=6), st.booleans())
+def test_packed_messages_come_out_in_order_whatever_they_share(sent: list[tuple[int, int]], shared: bool) -> None:
+    models = [torch.full((LARGE // 4,), float(number)) for number in range(4)]
+    messages = [message(models[model], torch.full((size * LARGE // 8,), -1.0)) for model, size in sent]
+    with joined(shares_memory=shared) as ends:
+        # What is looked at keeps its memory, so every parcel is opened before the next is filled, as by a worker.
+        opened = [each for parcel in ends[0].packed(messages) for each in arrived(ends, parcel).opened()]
+        assert [each.content for each in opened] == [each.content for each in messages]
+        assert [each.metadata for each in opened] == [each.metadata for each in messages]
+
+
+def test_what_many_messages_share_is_written_once_and_opened_for_each(ends: Ends) -> None:
     model = torch.zeros(LARGE)
-    parcel = sealed(ends, *(message(model) for _ in range(10)), keeps=True)
+    (parcel,) = ends[0].packed(message(model) for _ in range(10))
     assert parcel.end == Segment.FIRST + model.nbytes
     for each in arrived(ends, parcel).opened():
         (tensor,) = found(each)
@@ -164,10 +175,23 @@ def test_a_tensor_that_is_kept_is_written_once_and_opened_for_each(ends: Ends) -
         tensor += 1
 
 
+def test_what_is_large_and_shared_by_none_leaves_before_the_next_is_sealed(ends: Ends) -> None:
+    sizes = [3, 8 * LARGE, 3, LARGE // 4, 3, LARGE, 3]
+    filled: list[int] = []
+
+    def messages() -> Iterator[Message]:
+        for size in sizes:
+            filled.append(size)
+            yield message(torch.zeros(size))
+
+    left = [(len(parcel.letters), len(filled)) for parcel in ends[0].packed(messages())]
+    assert left == [(2, 3), (4, 7), (1, 7)]
+
+
 def test_large_arrays_of_flowers_own_travel_beside_the_parcel_too(ends: Ends) -> None:
     sent = message()
     sent.content.array_records["arrays"]["stock"] = Array(torch.zeros(LARGE))
-    parcel = sealed(ends, sent)
+    parcel = parcel_of(ends, sent)
     assert isinstance(parcel.letters[0][0], tuple)
     assert [each.content for each in arrived(ends, parcel).opened()] == [sent.content]
 

@@ -31,7 +31,8 @@ class StickyGrid(Grid):
     """Clients in groups on Ray actors, one per worker; client `c` is node `grid.node(c)`.
 
     A node always meets the same process, which keeps its `Context`. Its messages are handled in the order in which they
-    were pushed. All messages of one push that go to one worker are one parcel; replies come as they are ready.
+    were pushed. What one push has for one worker is one parcel where it is little or shared, so that calls cost little;
+    a large message of a node's own leaves before the next is sealed. Replies come as they are ready.
     A message is sealed when it is pushed, a reply when the app returns it: tensors may change right after. Memory that
     messages were sent through is kept for the next ones until `close`. One thread at a time.
     """
@@ -116,7 +117,7 @@ class StickyGrid(Grid):
         return [self.node(client) for client in range(self._clients)]
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Sends each worker its messages in one parcel; waits while a worker has as many parcels as it may.
+        """Sends each worker its messages; waits while a worker has those of as many pushes before it as it may.
 
         What a socket does not take at once goes on whenever this grid waits.
 

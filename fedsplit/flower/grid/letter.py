@@ -5,7 +5,7 @@ To pickle Flower's objects as they are takes three times as long: each names its
 
 import pickle
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
@@ -19,12 +19,21 @@ Plain: TypeAlias = "tuple[int, Any]"
 _ARRAYS, _SETTINGS, _OTHER = range(3)
 
 
-def sealed(message: Message) -> tuple[bytes, list[pickle.PickleBuffer]]:
-    """The pickle and its buffers."""
+class Letter(NamedTuple):
+    """A sealed message."""
+
+    pickled: bytes
+    buffers: list[pickle.PickleBuffer]
+    """The memory of its arrays, not yet copied."""
+
+
+def sealed(message: Message) -> Letter:
+    """The message as it goes into a parcel."""
     metadata, content, error = parts(message)
     records = None if content is None else {name: _plain(record) for name, record in content.items()}
     buffers: list[pickle.PickleBuffer] = []
-    return pickle.dumps((metadata, records, error), pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append), buffers
+    plain = (metadata, records, error)
+    return Letter(pickle.dumps(plain, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append), buffers)
 
 
 def unsealed(pickled: bytes | memoryview, buffers: Iterable[Any]) -> Message:

@@ -8,11 +8,13 @@ import pickle
 import select
 import struct
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from math import inf
 from socket import socket
 
-from fedsplit.flower.grid.parcel import Parcel, Sealer
+from flwr.app import Message
+
+from fedsplit.flower.grid.parcel import Parcel, Sealer, packed
 from fedsplit.flower.grid.segment import Inbox, Outbox, Segment
 from fedsplit.flower.grid.watch import woken
 
@@ -50,9 +52,13 @@ class Line:
         self.watched(poll)
         woken(poll, inf)
 
-    def sealer(self, *, keeps: bool = False) -> Sealer:
+    def sealer(self) -> Sealer:
         """Fills a parcel that this line can send."""
-        return Sealer(self._outbox, keeps=keeps)
+        return Sealer(self._outbox)
+
+    def packed(self, messages: Iterable[Message]) -> Iterator[Parcel]:
+        """Parcels that this line can send, each before the next is filled; no tensor may change until the last one."""
+        return packed(self._outbox, messages)
 
     def send(self, parcel: Parcel) -> None:
         """After all that was sent before."""

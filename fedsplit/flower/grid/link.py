@@ -3,6 +3,7 @@
 import select
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import ray
@@ -12,7 +13,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from fedsplit.flower.grid.line import Line
-from fedsplit.flower.grid.parcel import Parcel, uncollected
+from fedsplit.flower.grid.parcel import uncollected
 from fedsplit.flower.grid.release import worker_lost
 from fedsplit.flower.grid.worker import Greeting
 
@@ -30,19 +31,23 @@ class Link:
         """The call in which the worker serves the line."""
         self._line: Line | None = None
         self.calls: deque[deque[Metadata]] = deque()
-        """What is still to be answered, by parcels, in the order in which it was sent and will be."""
+        """What is still to be answered, by pushes, in the order in which it was sent and will be."""
         self.lost = ""
         """Why the worker is gone; empty while it is not."""
 
     def send(self, messages: Sequence[Message]) -> list[Message]:
-        """All in one parcel; the replies, at once, where the worker turns out to be lost."""
-        requests = deque(message.metadata for message in messages)
+        """All of one push; the replies, at once, where the worker turns out to be lost."""
+        requests = (message.metadata for message in messages)
         line = self._entered()
         if line is None:
             return [worker_lost(request, self.lost) for request in requests]
-        parcel = _sealed(line, messages)
-        self.calls.append(requests)
-        line.send(parcel)
+        call: deque[Metadata] = deque()
+        with uncollected():
+            for parcel in line.packed(messages):
+                if not call:
+                    self.calls.append(call)
+                call += islice(requests, len(parcel.letters))
+                line.send(parcel)
         return []
 
     def receive(self) -> list[Message]:
@@ -131,15 +136,3 @@ class Link:
         # It may still live, out of reach; whoever takes its place must be the only one.
         self.close()
         return [worker_lost(request, self.lost) for request in requests]
-
-
-def _sealed(line: Line, messages: Sequence[Message]) -> Parcel:
-    sealer = line.sealer(keeps=True)
-    try:
-        with uncollected():
-            for message in messages:
-                sealer.add(message)
-    except BaseException:
-        sealer.discard()
-        raise
-    return sealer.parcel()

@@ -6,7 +6,7 @@ A part is a pickle or one of its buffers. Small ones travel in the parcel itself
 import gc
 import pickle
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from ctypes import Array, c_ubyte
 from typing import NamedTuple, TypeAlias
@@ -15,11 +15,11 @@ import numpy as np
 from flwr.app import Message
 from numpy.typing import NDArray
 
-from fedsplit.flower.grid.letter import sealed, unsealed
+from fedsplit.flower.grid.letter import Letter, sealed, unsealed
 from fedsplit.flower.grid.segment import ALIGNMENT, Outbox, Reading, Segment
 
 Place: TypeAlias = tuple[int, int]
-"""Start and length in the segment."""
+"""Start and length, in a segment or of a buffer in this process."""
 
 Part: TypeAlias = bytes | Place
 
@@ -27,6 +27,9 @@ Memory: TypeAlias = "bytes | NDArray[np.uint8] | Array[c_ubyte]"
 
 _INLINE_BYTES = 1 << 16
 """As much goes into the parcel itself: a socket holds that, and copying it costs less than looking after memory."""
+
+_ENOUGH_BYTES = 1 << 19
+"""To copy as much takes longer than a parcel of its own."""
 
 _WASTE = 4
 """What is used in place may keep a segment of so many times its size from being used again."""
@@ -81,12 +84,15 @@ class Sealer:
         self._inline = 0
         self._end = Segment.FIRST
         self._keeps = keeps
-        self._kept: dict[tuple[int, int], tuple[Part, pickle.PickleBuffer]] = {}
+        self._kept: dict[Place, tuple[Part, pickle.PickleBuffer]] = {}
 
-    def add(self, message: Message) -> None:
-        """Seals one more."""
-        pickled, buffers = sealed(message)
-        self._letters.append([self._put(memoryview(pickled)), *map(self._put_buffer, buffers)])
+    def add(self, letter: Letter) -> None:
+        """Copies one more."""
+        self._letters.append([self._put(memoryview(letter.pickled)), *map(self._put_buffer, letter.buffers)])
+
+    def is_full_for(self, letter: Letter) -> bool:
+        """Whether this one gains nothing by waiting: there is enough, and nothing of it is among what is kept."""
+        return self._end >= _ENOUGH_BYTES and not any(_place(buffer.raw()) in self._kept for buffer in letter.buffers)
 
     def parcel(self) -> Parcel:
         """All that was added."""
@@ -101,7 +107,7 @@ class Sealer:
         raw = buffer.raw()
         if not self._keeps:
             return self._put(raw)
-        key = (np.frombuffer(raw, np.uint8).ctypes.data, len(raw))
+        key = _place(raw)
         if key not in self._kept:
             # The buffer is kept, too: memory that is freed may come back with other content.
             self._kept[key] = (self._put(raw), buffer)
@@ -119,6 +125,25 @@ class Sealer:
         return start, len(raw)
 
 
+def packed(outbox: Outbox, messages: Iterable[Message]) -> Iterator[Parcel]:
+    """Parcels that can each leave before the next is filled; what several messages share is written once.
+
+    Nobody changes a tensor meanwhile.
+    """
+    sealer = Sealer(outbox, keeps=True)
+    try:
+        for message in messages:
+            letter = sealed(message)
+            if sealer.is_full_for(letter):
+                full, sealer = sealer.parcel(), Sealer(outbox, keeps=True)
+                yield full
+            sealer.add(letter)
+    except BaseException:
+        sealer.discard()
+        raise
+    yield sealer.parcel()
+
+
 @contextmanager
 def uncollected() -> Iterator[None]:
     """Many messages at once look like a reason to search the whole process for garbage; in here nobody does."""
@@ -129,6 +154,10 @@ def uncollected() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _place(raw: memoryview) -> Place:
+    return np.frombuffer(raw, np.uint8).ctypes.data, len(raw)
 
 
 def _inline(part: Part) -> bytes:

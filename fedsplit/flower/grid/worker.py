@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 
 from fedsplit.flower.grid.door import Door, Entrance
 from fedsplit.flower.grid.hallway import Hallway, Invitation
+from fedsplit.flower.grid.letter import sealed
 from fedsplit.flower.grid.line import Line
 from fedsplit.flower.grid.parcel import Parcel
 from fedsplit.flower.grid.release import FIRST_NODE, app_failed, app_missing, new_context, number
@@ -79,9 +80,9 @@ class Worker:
         sealer = line.sealer()
         for message in parcel.opened():
             try:
-                sealer.add(self._reply(message))
+                sealer.add(sealed(self._reply(message)))
             except Exception:
-                sealer.add(app_failed(message.metadata, traceback.format_exc().strip()))
+                sealer.add(sealed(app_failed(message.metadata, traceback.format_exc().strip())))
             left -= 1
             if left and monotonic() - began > _TOGETHER_SECONDS:
                 yield sealer.parcel()
