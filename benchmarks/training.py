@@ -1,6 +1,6 @@
 """What a training costs beyond its arithmetic: the engine ray against the same steps in a plain loop, by torch alone.
 
-`python benchmarks/training.py` takes a quarter of an hour of two cores that do nothing else; `--only splitfed` runs the
+`python benchmarks/training.py` takes twenty minutes of two cores that do nothing else; `--only splitfed` runs the
 parts whose name begins so, `--quick` small trainings, once or twice each: whether everything runs, not how fast. Prints
 a table, then one JSON object. A side is a whole training on one thread per process, in a session that has trained
 before. A ratio is best over best of turns that both sides take, its interval that of the turns.
@@ -155,7 +155,7 @@ class Effort:
         return in_miniature(problem) if self.quick else problem
 
 
-WHOLE, QUICK = Effort(quick=False, repeats=4, starts=3), Effort(quick=True, repeats=1, starts=1)
+WHOLE, QUICK = Effort(quick=False, repeats=6, starts=3), Effort(quick=True, repeats=1, starts=1)
 
 
 def main() -> None:

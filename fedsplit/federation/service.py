@@ -8,7 +8,7 @@ from torch import Tensor
 from fedsplit.errors import EngineError
 from fedsplit.federation.cohort import Cohort
 from fedsplit.federation.hijacked import server_of
-from fedsplit.federation.messages import Crossing, CutGradient, Failed, Hidden, HiddenGradient, joined
+from fedsplit.federation.messages import Crossing, CutGradient, Failed, Hidden, HiddenGradient, Up, joined
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.trained import Standing
 from fedsplit.numerics.finite import all_finite
@@ -28,10 +28,13 @@ class Service:
         self._round = standing.round + 1
         self._answers = 0
 
+    def take(self, client: int) -> Up:
+        """What this client says next: a crossing only where it can be trained on, else why not."""
+        said = self._cohort.take(client)
+        return self._fault(client, said) or said if isinstance(said, Crossing) else said
+
     def exchange(self, client: int, crossing: Crossing) -> Failed | None:
         """One step with one client: it has its cut gradient when this returns, unless it failed."""
-        if fault := self._fault(client, crossing):
-            return fault
         answer = self._answer(crossing)
         self._post({client: answer})
         if isinstance(answer, Hidden):
@@ -45,21 +48,20 @@ class Service:
     def joint_exchange(self, crossings: dict[int, Crossing]) -> dict[int, Failed]:
         """One step on the joined batch of these clients; each gets the gradient of the mean loss over its own rows.
 
-        Returns those who failed. What of their batch had reached the server counts for nothing.
+        Returns those who fail on the way. What of their batch had reached the server counts for nothing.
         """
-        failed = {client: fault for client, crossing in crossings.items() if (fault := self._fault(client, crossing))}
-        taken = {client: crossing for client, crossing in crossings.items() if client not in failed}
-        if not taken:
+        failed: dict[int, Failed] = {}
+        if not crossings:
             return failed
-        weights = torch.stack([crossing.weights.sum() for crossing in taken.values()])
+        weights = torch.stack([crossing.weights.sum() for crossing in crossings.values()])
         shares = (weights / weights.sum()).tolist()
-        sizes = [len(crossing.weights) for crossing in taken.values()]
-        answer = self._answer(joined(tuple(taken.values())))
+        sizes = [len(crossing.weights) for crossing in crossings.values()]
+        answer = self._answer(joined(tuple(crossings.values())))
         if isinstance(answer, Hidden):
             parts = answer.features.split(sizes)
-            self._post({client: Hidden(part) for client, part in zip(taken, parts, strict=True)})
+            self._post({client: Hidden(part) for client, part in zip(crossings, parts, strict=True)})
             scaled: list[Tensor] = []
-            for client, part, share in zip(taken, parts, shares, strict=True):
+            for client, part, share in zip(crossings, parts, shares, strict=True):
                 back = self._cohort.take(client)
                 if isinstance(back, Failed):
                     failed[client] = back
@@ -69,7 +71,7 @@ class Service:
                     scaled.append(share * back.gradient)
             answer = self._answer(HiddenGradient(torch.cat(scaled)))
         assert isinstance(answer, CutGradient), "an exchange ends with a gradient"
-        parts = zip(taken, answer.gradient.split(sizes), shares, strict=True)
+        parts = zip(crossings, answer.gradient.split(sizes), shares, strict=True)
         self._post({client: CutGradient(part / share) for client, part, share in parts if client not in failed})
         return failed
 

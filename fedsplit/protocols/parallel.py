@@ -51,7 +51,7 @@ class Parallel(Protocol):
         waves: list[list[Closing]] = []
         clients = [opening.client for opening in openings]
         while clients:
-            said = {client: cohort.take(client) for client in clients}
+            said = {client: service.take(client) for client in clients}
             crossings = {client: message for client, message in said.items() if isinstance(message, Crossing)}
             failed = {client: message for client, message in said.items() if isinstance(message, Failed)}
             failed |= service.joint_exchange(crossings)

@@ -39,9 +39,9 @@ class Sequential(Protocol):
         closings: list[Closing] = []
         for opening in self.openings(plan, cohort.size, standing):
             cohort.open([replace(opening, state=state, memory=memory)])
-            said = cohort.take(opening.client)
+            said = service.take(opening.client)
             while isinstance(said, Crossing):
-                said = service.exchange(opening.client, said) or cohort.take(opening.client)
+                said = service.exchange(opening.client, said) or service.take(opening.client)
             if isinstance(said, Failed):
                 said = self.absent(opening.client, said)
             assert isinstance(said, Closing), "a client that sends no more has closed"

@@ -37,7 +37,7 @@ class SplitFedV2(Protocol):
         while clients:
             for place in torch.randperm(len(clients), generator=order).tolist():
                 client = clients[place]
-                said = cohort.take(client)
+                said = service.take(client)
                 if isinstance(said, Crossing):
                     said = service.exchange(client, said)
                 if isinstance(said, Failed):
