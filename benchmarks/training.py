@@ -7,17 +7,15 @@ before. A ratio is best over best of turns that both sides take, its interval th
 """
 
 import argparse
-import copy
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,121 +23,27 @@ from commands import FEDSPLIT, ROOT
 from exchange import started_ray
 from sparse import load, printed
 from sparse_coding.figure import Figure, Goal, ratio, turns
-from torch import Tensor, nn, optim
-from torch.nn import functional as F
+from split_learning.apart import apart
+from split_learning.plain import at_once, one_after_another, side_by_side
+from split_learning.problem import LENET, LINEAR, LONG_STEPS, RESNET, SHORT_STEPS, Problem, in_miniature
 
-from fedsplit.defenses.none import Undefended
-from fedsplit.engines.base import Engine
 from fedsplit.engines.inline import Inline
 from fedsplit.engines.ray import Ray
-from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.cohort import Task
-from fedsplit.federation.ledger import Recording
 from fedsplit.federation.messages import Opening
-from fedsplit.federation.optimizer import Adam
-from fedsplit.federation.plan import Plan, State, state_of
-from fedsplit.federation.roles import FederationData
-from fedsplit.federation.trained import Standing, Trained
 from fedsplit.flower import wire
 from fedsplit.flower.grid.grid import StickyGrid
 from fedsplit.flower.grid.layout import Layout
 from fedsplit.flower.grid.release import Message
 from fedsplit.flower.session import close_session
-from fedsplit.models.base import Model
-from fedsplit.models.lenet import LeNet
-from fedsplit.models.linear import Linear
-from fedsplit.models.resnet18 import ResNet18
 from fedsplit.protocols.base import Protocol
 from fedsplit.protocols.parallel import Parallel
 from fedsplit.protocols.sequential import Sequential
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
-from fedsplit.records.images import Holding, Images, Shape
-from fedsplit.training import Training
 
-CLASSES = 10
-LEARNING_RATE = 0.001
 LONG_MILLISECONDS = 10
 """A step that takes longer is judged by the ratio, a shorter one by what is added to it."""
 ADDED_MILLISECONDS = 0.7
-
-Rows = tuple[Tensor, Tensor]
-"""Images and labels of one client."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A federation on random images. rows: of each client."""
-
-    name: str
-    model: Model
-    cut: str
-    shape: Shape
-    batch: int
-    rows: int
-    rounds: int
-    clients: int = 10
-
-    @cached_property
-    def plan(self) -> Plan:
-        """What all parties agree on."""
-        return Plan(
-            model=self.model,
-            cut=self.cut,
-            defense=Undefended(),
-            optimizer=Adam(learning_rate=LEARNING_RATE),
-            shape=self.shape,
-            classes=CLASSES,
-            seed=0,
-        )
-
-    @cached_property
-    def data(self) -> FederationData:
-        """Every client's rows; one batch of test images, as evaluation is no part of what is compared."""
-        test = self.images(self.batch)
-        holdings: list[Holding] = []
-        for _ in range(self.clients):
-            own = self.images(self.rows)
-            rows = torch.arange(self.rows)
-            holdings.append(Holding(own.pixels, own.labels, torch.ones(self.rows), rows, rows < 0))
-        return FederationData(tuple(holdings), visitors=(), public=test, test=test)
-
-    @property
-    def steps(self) -> int:
-        """How often a client crosses the cut in a training."""
-        return self.rounds * self.clients * self.rows // self.batch
-
-    @property
-    def start(self) -> Standing:
-        """Before the first round."""
-        segments = self.plan.segments()
-        return Standing(0, state_of(segments.home), state_of(segments.server))
-
-    def images(self, count: int) -> Images:
-        """Random ones."""
-        names = tuple(str(label) for label in range(CLASSES))
-        return Images(torch.rand(count, *self.shape), torch.randint(CLASSES, (count,)), torch.arange(count), names)
-
-    def trained(self, engine: Engine, kind: type[Protocol], **settings: object) -> Trained:
-        """A whole training, into a folder that is thrown away."""
-        protocol = kind.model_validate({"rounds": self.rounds, "batch_size": self.batch, **settings})
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint = Checkpoint(Path(folder), "benchmark")
-            trained = engine.train(Training(protocol, self.plan, self.start, self.data, Recording(), checkpoint))
-        assert trained.standing.steps == self.steps
-        return trained
-
-
-LENET = Problem("lenet 28x28", LeNet(), "pool1", (1, 28, 28), batch=64, rows=512, rounds=3)
-RESNET = Problem("resnet18 64x64", ResNet18(), "layer1_block2", (3, 64, 64), batch=16, rows=64, rounds=1)
-LINEAR = Problem("linear 8x8", Linear(width=32), "rows", (1, 8, 8), batch=16, rows=128, rounds=10)
-LONG_STEPS = replace(LENET, name="lenet, long steps", batch=128, rounds=6)
-SHORT_STEPS = replace(LINEAR, name="linear, short steps", rounds=20)
-"""Of so many rounds that what a training costs once, whatever its length, is little of it."""
-
-
-def in_miniature(problem: Problem) -> Problem:
-    """The same with as little as shows that it runs."""
-    return replace(problem, clients=2, batch=4, rows=8, rounds=2)
 
 
 @dataclass(frozen=True)
@@ -198,19 +102,25 @@ def splitfed(effort: Effort) -> Iterator[Figure]:
 
 def steps(effort: Effort) -> Iterator[Figure]:
     """Protocols that cross the cut at every step, one worker / the plain loop; where steps are short, ms added"""
-    protocols: Sequence[tuple[str, type[Protocol], dict[str, object], Callable[[Problem], object]]] = (
-        ("sequential", Sequential, {}, one_after_another),
-        ("parallel, sync: round", Parallel, {"sync": "round"}, partial(at_once, together=False)),
-        ("parallel, sync: step", Parallel, {"sync": "step"}, partial(at_once, together=True)),
+    protocols: Sequence[tuple[str, type[Protocol], dict[str, object], bool, Callable[[Problem], object]]] = (
+        ("sequential", Sequential, {}, False, one_after_another),
+        ("parallel, sync: round", Parallel, {"sync": "round"}, True, partial(at_once, together=False)),
+        ("parallel, sync: step", Parallel, {"sync": "step"}, True, partial(at_once, together=True)),
     )
     for problem in map(effort.of, (LONG_STEPS, SHORT_STEPS)):
-        for name, kind, settings, plainly in protocols:
+        for name, kind, settings, joint, plainly in protocols:
             ours, inline = (partial(problem.trained, engine, kind, **settings) for engine in (Ray(workers=1), Inline()))
-            engine, reference, loop = turns((ours, inline, partial(plainly, problem)), effort.repeats)
+            with apart(problem, joint=joint) as by_hand:
+                engine, reference, two, loop = turns((ours, inline, by_hand, partial(plainly, problem)), effort.repeats)
             step = 1e3 * min(loop) / problem.steps
             long = step >= LONG_MILLISECONDS
-            added, inline_added = (1e3 * (min(side) - min(loop)) / problem.steps for side in (engine, reference))
-            remark = f"{step:.3g} ms a step, {added:.3g} ms added; inline {inline_added:.3g} ms"
+            added, inline_added, two_added = (
+                1e3 * (min(side) - min(loop)) / problem.steps for side in (engine, reference, two)
+            )
+            remark = (
+                f"{step:.3g} ms a step, {added:.3g} ms added; {inline_added:.3g} ms on inline, "
+                f"{two_added:.3g} ms by two plain processes"
+            )
             if long:
                 yield Figure(f"{name} / plain", *ratio(engine, loop), Goal("at most", 1.15), remark)
             else:
@@ -295,119 +205,6 @@ def first_gradient(engine: str) -> float:
         began = time.time()
         subprocess.run(words, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
         return float(told.read_text()) - began
-
-
-# The plain loops: what somebody would write who needs the numbers of one protocol and nothing else.
-
-
-def halves(problem: Problem) -> tuple[nn.Sequential, nn.Sequential, list[Rows]]:
-    """Client's and server's part of the model, with the weights that all sides start from, and all clients' rows."""
-    # The same weights, for a maximum over pixels takes longer the less it can be foreseen.
-    blocks = list(problem.model.blocks(problem.shape, CLASSES).items())
-    cut = [name for name, _ in blocks].index(problem.cut) + 1
-    client, server = (nn.Sequential(OrderedDict(part)) for part in (blocks[:cut], blocks[cut:]))
-    client.load_state_dict(problem.start.client)
-    server.load_state_dict(problem.start.server)
-    clients = [(holding.pixels, holding.labels) for holding in problem.data.holdings]
-    return client, server, clients
-
-
-def adam(module: nn.Module) -> optim.Optimizer:
-    return optim.Adam(module.parameters(), lr=LEARNING_RATE)
-
-
-def batches(rows: Rows, size: int) -> Iterator[Rows]:
-    pixels, labels = rows
-    for picked in torch.randperm(len(labels)).split(size):
-        yield pixels[picked], labels[picked]
-
-
-def copied(module: nn.Module) -> State:
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
-def mean(states: Sequence[State]) -> State:
-    return {name: torch.stack([state[name].double() for state in states]).mean(dim=0) for name in states[0]}
-
-
-def step(
-    client: nn.Module,
-    server: nn.Module,
-    movers: tuple[optim.Optimizer, optim.Optimizer],
-    images: Tensor,
-    labels: Tensor,
-) -> float:
-    smashed = client(images)
-    received = smashed.detach().requires_grad_()
-    loss = F.cross_entropy(server(received), labels)
-    for mover in movers:
-        mover.zero_grad()
-    loss.backward()
-    movers[1].step()
-    smashed.backward(received.grad)
-    movers[0].step()
-    return loss.item()
-
-
-def side_by_side(problem: Problem) -> State:
-    """The loop of splitfed_v1."""
-    client, server, clients = halves(problem)
-    whole = nn.Sequential(client, server)
-    state = copied(whole)
-    for _ in range(problem.rounds):
-        returned: list[State] = []
-        for rows in clients:
-            whole.load_state_dict(state)
-            movers = adam(client), adam(server)
-            for images, labels in batches(rows, problem.batch):
-                step(client, server, movers, images, labels)
-            returned.append(copied(whole))
-        state = mean(returned)
-    return state
-
-
-def one_after_another(problem: Problem) -> State:
-    """The loop of sequential."""
-    client, server, clients = halves(problem)
-    for _ in range(problem.rounds):
-        movers = adam(client), adam(server)
-        for rows in clients:
-            for images, labels in batches(rows, problem.batch):
-                step(client, server, movers, images, labels)
-    return copied(client)
-
-
-def at_once(problem: Problem, *, together: bool) -> State:
-    """The loop of parallel. together: all move along their joint gradient; else segments are averaged after a round."""
-    client, server, clients = halves(problem)
-    own = [copy.deepcopy(client) for _ in clients]
-    for _ in range(problem.rounds):
-        mover, movers = adam(server), [adam(one) for one in own]
-        for taken in zip(*(batches(rows, problem.batch) for rows in clients), strict=True):
-            smashed = [one(images) for one, (images, _) in zip(own, taken, strict=True)]
-            received = torch.cat([each.detach() for each in smashed]).requires_grad_()
-            loss = F.cross_entropy(server(received), torch.cat([labels for _, labels in taken]))
-            for one in (mover, *movers):
-                one.zero_grad()
-            loss.backward()
-            mover.step()
-            assert received.grad is not None
-            gradients = received.grad.chunk(len(own))
-            scale = 1 if together else len(own)
-            for each, gradient in zip(smashed, gradients, strict=True):
-                each.backward(scale * gradient)
-            if together:
-                for alike in zip(*(one.parameters() for one in own), strict=True):
-                    joint = torch.stack([one.grad for one in alike if one.grad is not None]).sum(dim=0)
-                    for one in alike:
-                        one.grad = joint
-            for one in movers:
-                one.step()
-        if not together:
-            state = mean([one.state_dict() for one in own])
-            for one in own:
-                one.load_state_dict(state)
-    return copied(own[0])
 
 
 if __name__ == "__main__":

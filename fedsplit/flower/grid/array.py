@@ -98,9 +98,9 @@ class DirectArray(Array):
 def to_tensor(array: Array) -> Tensor:
     """Any Array -> the tensor it was made from. Shares memory with a DirectArray where that is aligned and writable."""
     numbers = array.numpy()
-    address, is_constant = numbers.__array_interface__["data"]
     # Copied by torch, since NumPy aligns less strictly.
-    tensor = torch.tensor(numbers) if is_constant or address % ALIGNMENT else torch.from_numpy(numbers)
+    shares = numbers.flags.writeable and numbers.__array_interface__["data"][0] % ALIGNMENT == 0
+    tensor = torch.from_numpy(numbers) if shares else torch.tensor(numbers)
     return tensor.view(torch.bfloat16) if array.dtype == _BFLOAT16 else tensor
 
 
