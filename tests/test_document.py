@@ -44,7 +44,7 @@ def refusal(text: str) -> str:
     return str(caught.value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=40) | st.lists(PIECES, max_size=10).map(" ".join) | st.lists(PIECES, max_size=10).map("".join))
 def test_any_text_is_plain_values_or_a_scenario_error(text: str) -> None:
     value = None
@@ -54,13 +54,13 @@ def test_any_text_is_plain_values_or_a_scenario_error(text: str) -> None:
     json.dumps(value, ensure_ascii=False).encode()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(NAMES, PLAIN, max_size=3))
 def test_what_is_dumped_is_read_back(plain: dict) -> None:
     assert document.parse(document.dump(plain), at="x") == plain
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PLAIN)
 def test_json_is_yaml(plain: object) -> None:
     assert document.parse(json.dumps(plain), at="x") == plain
@@ -220,7 +220,7 @@ def test_assignment_refused(before: dict, assignment: str, fragment: str) -> Non
     assert fragment in str(caught.value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.dictionaries(NAMES, PLAIN, max_size=3),
     st.lists(NAMES | st.sampled_from(["0", "1"]), min_size=1, max_size=4).map(".".join),

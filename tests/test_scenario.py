@@ -419,7 +419,7 @@ def attempted(raw: dict[str, Any]) -> Scenario | FedsplitError:
         return error
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(mutants())
 def test_any_values_are_a_scenario_or_one_line(raw: dict[str, Any]) -> None:
     before = deepcopy(raw)
@@ -463,7 +463,7 @@ def spoilt_texts(draw: st.DrawFn) -> str:
     return text.encode(errors="replace").decode()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(spoilt_texts(), st.booleans())
 def test_any_text_is_a_scenario_or_one_line(folder: Path, text: str, smoke: bool) -> None:
     answered(read(text, folder, smoke=smoke))
@@ -478,7 +478,7 @@ PATHS = st.lists(
 SETTINGS = VALUES.map(json.dumps) | st.text(max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.builds("{}={}".format, PATHS, SETTINGS) | st.text(max_size=12), max_size=3), st.booleans())
 def test_any_assignments_are_a_scenario_or_one_line(folder: Path, assignments: list[str], smoke: bool) -> None:
     answered(read(SHIPPED[0].read_text(), folder, tuple(assignments), smoke=smoke))

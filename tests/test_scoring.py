@@ -117,7 +117,7 @@ def test_a_score_is_the_metric_with_its_interval_unit_and_direction() -> None:
     assert board(truth).scores(guess) == scores, "the bootstrap is drawn from the board's own stream"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(-5, 5), st.floats(0.1, 5))
 def test_images_are_clamped_for_every_metric_and_left_alone_otherwise(shift: float, scale: float) -> None:
     truth, auxiliary = made()

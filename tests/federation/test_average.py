@@ -24,7 +24,7 @@ def states(count: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> lis
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(WEIGHTS)
 def test_it_is_the_weighted_mean_in_exact_arithmetic(weights: list[int]) -> None:
     parts = states(len(weights))
@@ -36,7 +36,7 @@ def test_it_is_the_weighted_mean_in_exact_arithmetic(weights: list[int]) -> None
             assert found[row, column].item() == pytest.approx(float(exact), rel=1e-12, abs=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(WEIGHTS, st.sampled_from([torch.float32, torch.float64]), st.sampled_from(["mean", "pooled"]))
 def test_equal_states_come_out_to_the_last_bit(weights: list[int], dtype: torch.dtype, statistics) -> None:
     (state,) = states(1, dtype)
@@ -44,7 +44,7 @@ def test_equal_states_come_out_to_the_last_bit(weights: list[int], dtype: torch.
     assert all(torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in state.items())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.permutations(range(5)), st.sampled_from(["mean", "pooled"]))
 def test_the_order_of_clients_does_not_matter(order: list[int], statistics) -> None:
     parts, weights = states(5), [3.0, 1.0, 20.0, 7.0, 2.0]

@@ -21,7 +21,7 @@ def client_with(rows: int) -> Client:
     return Client(PLAN, PLAN.segments(), holding(images(rows, seed=0)), {}, Generator())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 40), st.integers(1, 45), st.integers(0, 99))
 def test_every_row_is_in_one_batch_and_no_batch_of_many_is_left_with_one_row(rows: int, size: int, seed: int) -> None:
     found = list(client_with(rows).batches(size, Generator().manual_seed(seed)))

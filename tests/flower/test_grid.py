@@ -303,7 +303,7 @@ def test_a_worker_whose_line_outlives_it_is_lost(start: Start) -> None:
     assert is_from_lost_worker(reply)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(tensors())
 def test_any_tensor_comes_back_bit_by_bit(grid: StickyGrid, tensor: Tensor) -> None:
     (reply,) = exchange(grid, message(grid, 0, "query.echo", tensor))

@@ -69,7 +69,7 @@ def test_a_channel_without_a_factor_gets_its_mean():
     torch.testing.assert_close(undo_batch_norm(layer, about)(seen).values, expected)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 9), st.integers(1, 12), st.integers(0, 99))
 def test_linear_inputs_explain_the_known_outputs(inputs: int, outputs: int, seed: int):
     rng = torch.Generator().manual_seed(seed)

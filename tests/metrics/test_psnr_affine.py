@@ -41,14 +41,14 @@ def test_what_the_map_sends_outside_the_range_is_kept():
         assert float(value) == pytest.approx(peak_signal_noise_ratio(true, mapped, data_range=1), abs=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(factor=st.floats(0.01, 1), room=st.floats(0, 1), inverted=st.booleans())
 def test_an_affine_map_of_the_guess_changes_nothing(factor: float, room: float, inverted: bool):
     mapped = factor * (1 - GUESS if inverted else GUESS) + room * (1 - factor)
     torch.testing.assert_close(scores(mapped), scores(GUESS), rtol=0, atol=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**16), std=st.floats(0, 1), share=st.floats(0, 1))
 def test_is_never_below_the_plain_ratio(seed: int, std: float, share: float):
     guess = noisy(share * IMAGES.pixels, std, seed)

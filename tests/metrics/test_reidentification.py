@@ -45,7 +45,7 @@ def test_one_grey_level_in_one_pixel_is_no_tie():
 
 
 @given(shift=st.integers(1, 29))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_another_ones_image_is_no_hit(shift: int):
     truth = pictures(30, (1, 8, 8), seed=0).pixels
     assert sum(hits(truth, truth.roll(shift, 0))) == 0

@@ -45,7 +45,7 @@ def test_what_the_map_sends_outside_the_range_is_kept():
         )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(factor=st.floats(0.01, 1), room=st.floats(0, 1), inverted=st.booleans())
 def test_an_affine_map_of_the_guess_changes_nothing(factor: float, room: float, inverted: bool):
     mapped = factor * (1 - GUESS if inverted else GUESS) + room * (1 - factor)

@@ -109,7 +109,7 @@ def systems(size: int, seed: int, rank: int | None = None) -> Tensor:
     return factor @ factor.mT + (identity if rank is None else 0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(size=strategies.integers(1, 12), seed=strategies.integers(0, 100))
 def test_as_many_iterations_as_unknowns_are_enough(size: int, seed: int):
     matrices = systems(size, seed)

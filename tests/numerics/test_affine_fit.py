@@ -26,7 +26,7 @@ def test_is_that_of_least_squares(scale: float):
         assert fitted.flatten().numpy() == pytest.approx(design @ solution, abs=1e-8)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**16), share=st.floats(-1, 1))
 def test_the_residual_is_what_the_correlation_leaves(seed: int, share: float):
     targets = images(3, seed)

@@ -64,7 +64,7 @@ def test_rows_are_resampled_whole():
 
 
 @given(shift=st.floats(-100, 100), scale=st.floats(0.1, 10))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_moves_with_the_values(shift: float, scale: float):
     values = torch.rand(40, generator=rng(3), dtype=torch.float64)
     before = interval([values], mean, rng(), resamples=100)

@@ -11,7 +11,7 @@ from tests.numerics.dictionaries import codes_and_images, dictionaries, normal
 from tests.numerics.unrolled import unrolled
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(dictionary=dictionaries())
 def test_synthesis_and_correlation_are_the_matrix_and_its_transpose(dictionary: Dictionary):
     codes, images = codes_and_images(dictionary)
@@ -21,7 +21,7 @@ def test_synthesis_and_correlation_are_the_matrix_and_its_transpose(dictionary: 
     torch.testing.assert_close(correlation.flatten(1), images.flatten(1) @ matrix, rtol=0, atol=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(dictionary=dictionaries())
 def test_correlation_is_the_adjoint_of_synthesis(dictionary: Dictionary):
     codes, images = codes_and_images(dictionary)
@@ -42,7 +42,7 @@ def largest(matrix: Tensor) -> float:
     return torch.linalg.matrix_norm(matrix, ord=2).item() ** 2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(dictionary=dictionaries())
 def test_the_bound_is_above_the_largest_eigenvalue(dictionary: Dictionary):
     assert dictionary.bound() >= largest(unrolled(dictionary))

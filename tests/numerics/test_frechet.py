@@ -40,7 +40,7 @@ def test_the_matrix_square_root_by_definition(count: int, other: int):
 
 
 @given(count=st.integers(2, 30), width=st.integers(1, 12), seed=st.integers(0, 10**6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_symmetric_distance(count: int, width: int, seed: int):
     first, second = rows(count, width, seed), rows(count + 3, width, seed + 1)
     forth, back = frechet_distance(first, second), frechet_distance(second, first)

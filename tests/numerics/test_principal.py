@@ -17,7 +17,7 @@ def rows(count: int, width: int, seed: int = 0) -> Tensor:
     return torch.randn(count, width, generator=rng, dtype=torch.float64) @ spread + 3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 40), st.integers(1, 40), st.integers(1, 6), st.integers(0, 5))
 def test_it_is_the_projection_that_scikit_learn_finds(count: int, width: int, kept: int, seed: int) -> None:
     data = rows(count, width, seed)

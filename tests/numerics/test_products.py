@@ -20,7 +20,7 @@ def products_of(dictionary: Dictionary, few: int) -> products.Products:
 
 
 @WAYS
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(dictionary=dictionaries())
 def test_they_are_those_of_the_dictionary(few: int, dictionary: Dictionary):
     fast, (codes, images) = products_of(dictionary, few), codes_and_images(dictionary)
@@ -31,7 +31,7 @@ def test_they_are_those_of_the_dictionary(few: int, dictionary: Dictionary):
 
 
 @WAYS
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(dictionary=dictionaries())
 def test_what_is_written_in_place_is_no_other(few: int, dictionary: Dictionary):
     fast, (codes, images) = products_of(dictionary, few), codes_and_images(dictionary)

@@ -103,7 +103,7 @@ def test_single_precision_targets_get_a_single_precision_fit():
     torch.testing.assert_close(single.weight.double(), double.weight, rtol=1e-4, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(strategies.integers(3, 25), strategies.integers(1, 25), strategies.integers(0, 99))
 def test_stronger_regularisation_never_fits_the_rows_better(rows: int, features: int, seed: int):
     inputs, targets = problem(rows, features, seed=seed)

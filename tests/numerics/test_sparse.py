@@ -113,7 +113,7 @@ def drawn(draw: strategies.DrawFn) -> Lasso:
     )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(lasso=drawn(), iterations=WHOLE(1, 25), tolerance=strategies.sampled_from([0.0, 1e-2]))
 def test_after_any_number_of_iterations_the_gap_is_above_what_is_missing(
     lasso: Lasso, iterations: int, tolerance: float
@@ -129,7 +129,7 @@ def test_after_any_number_of_iterations_the_gap_is_above_what_is_missing(
         assert (solution.gap <= 1).all()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(lasso=drawn(), seed=WHOLE(0, 100))
 def test_the_gap_of_any_codes_is_above_what_is_missing(lasso: Lasso, seed: int):
     codes = torch.randn(2, *lasso.dictionary.codes, generator=Seeds(seed)("codes"), dtype=torch.float64)
@@ -148,7 +148,7 @@ def test_the_reported_gap_is_that_of_the_codes(lasso: Lasso):
     assert (lasso.gap(solution.codes) <= 1e-3).all()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(lasso=drawn(), iterations=WHOLE(1, 30))
 def test_no_codes_are_worse_than_none(lasso: Lasso, iterations: int):
     codes = Fista(0.0, iterations).solve(lasso).codes

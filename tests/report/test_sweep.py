@@ -71,7 +71,7 @@ PLAIN = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(st.sampled_from(["a b", "a c", "d"]), PLAIN, max_size=3))
 def test_of_any_rows_a_sweep_names_some_that_are_there_once_each(rows: dict[str, object]) -> None:
     for sweep in sweeps(document.dump({"defenses": rows})):
