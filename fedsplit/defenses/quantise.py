@@ -1,4 +1,4 @@
-"""Few levels per value: uniform quantisation of the smashed data."""
+"""Few levels per value, with dither as an option (Roberts, IRE Transactions on Information Theory 1962)."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Only the largest activations leave the client."""
+"""Only the largest activations leave the client (pruning, a baseline of ResSFL: Li, Rakin, Chen et al., CVPR 2022)."""
 
 from math import ceil
 from typing import Annotated

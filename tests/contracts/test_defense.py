@@ -32,12 +32,18 @@ NEEDED: dict[str, dict[str, Any]] = {
     "sca": {"features": [3, 4]},
     "sparse_standard": {"features": 3, "convolution": 4},
     "conv_reference": {"features": [3, 4]},
+    "dropout_at_cut": {"rate": 0.5},
+    "nopeek": {"weight": 0.5},
+    "quantise": {"bits": 2},
+    "top_k": {"share": 0.3},
 }
 """Settings without a default, and sizes that keep this fast."""
 
 SETTINGS: list[dict[str, Any]] = [{"kind": kind, **NEEDED.get(kind, {})} for kind in DEFENSES.shipped] + [
     {"kind": "gaussian_noise", "std": 0.5, "relative": True},
     {"kind": "laplace_noise", "scale": 0.5, "relative": True},
+    {"kind": "quantise", "bits": 2, "dither": True},
+    {"kind": "nopeek", "weight": 0.5, "squared": True},
     {"kind": "sca", "features": [3, 4], "backpropagate": False, "dropout": 0.1, "first_dictionary": "pretrained"},
     {"kind": "sca", "features": [3], "dictionary": "random", "stride": 2, "lambda": [0.25]},
     {"kind": "sparse_standard", "features": 3, "convolution": 0, "first_dictionary": "patches"},
