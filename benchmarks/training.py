@@ -102,15 +102,16 @@ def splitfed(effort: Effort) -> Iterator[Figure]:
 
 def steps(effort: Effort) -> Iterator[Figure]:
     """Protocols that cross the cut at every step, one worker / the plain loop; where steps are short, ms added"""
-    protocols: Sequence[tuple[str, type[Protocol], dict[str, object], bool, Callable[[Problem], object]]] = (
-        ("sequential", Sequential, {}, False, one_after_another),
-        ("parallel, sync: round", Parallel, {"sync": "round"}, True, partial(at_once, together=False)),
-        ("parallel, sync: step", Parallel, {"sync": "step"}, True, partial(at_once, together=True)),
+    protocols: Sequence[tuple[str, type[Protocol], dict[str, object], Callable[[Problem], object]]] = (
+        ("sequential", Sequential, {}, one_after_another),
+        ("parallel, sync: round", Parallel, {"sync": "round"}, partial(at_once, together=False)),
+        ("parallel, sync: step", Parallel, {"sync": "step"}, partial(at_once, together=True)),
     )
     for problem in map(effort.of, (LONG_STEPS, SHORT_STEPS)):
-        for name, kind, settings, joint, plainly in protocols:
+        for name, kind, settings, plainly in protocols:
             ours, inline = (partial(problem.trained, engine, kind, **settings) for engine in (Ray(workers=1), Inline()))
-            with apart(problem, joint=joint) as by_hand:
+            together = settings.get("sync") == "step"
+            with apart(problem, joint=kind is Parallel, together=together) as by_hand:
                 engine, reference, two, loop = turns((ours, inline, by_hand, partial(plainly, problem)), effort.repeats)
             step = 1e3 * min(loop) / problem.steps
             long = step >= LONG_MILLISECONDS

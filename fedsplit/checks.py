@@ -12,7 +12,15 @@ from fedsplit.split import Segments
 
 def check(scenario: Scenario) -> None:
     """Raises ScenarioError for the first thing that cannot be."""
-    for one in (_check_seeds, _check_metrics, _check_hijacking, _check_attacks, _check_engine, _check_device):
+    for one in (
+        _check_seeds,
+        _check_labels,
+        _check_metrics,
+        _check_hijacking,
+        _check_attacks,
+        _check_engine,
+        _check_device,
+    ):
         one(scenario)
 
 
@@ -56,6 +64,14 @@ def _check_seeds(scenario: Scenario) -> None:
     if undefended != UNDEFENDED:
         remedy = "give this row another name: `none` is the undefended one"
         raise ScenarioError("is defended", at=f"defenses.{UNDEFENDED}", value=undefended, remedy=remedy)
+
+
+def _check_labels(scenario: Scenario) -> None:
+    for name, defense in scenario.rows:
+        if scenario.head is not None and defense.needs_server_labels:
+            remedy = "leave `head` out, or this row"
+            reason = f"keeps the labels at the client, and row {name!r} needs them at the server"
+            raise ScenarioError(reason, at="head", value=scenario.head, remedy=remedy)
 
 
 def _check_metrics(scenario: Scenario) -> None:

@@ -1,6 +1,7 @@
 """The plain loops again, with all clients in a second process: what crossing the cut costs whoever writes it by hand.
 
-Tensors lie in memory that both share, and a pipe says whose turn it is. Nothing is checked, recorded or defended.
+Tensors lie in memory that both share, and a pipe says whose turn it is. Nothing is checked, recorded or defended, and
+what clients tell each other does not leave their process.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,15 +9,16 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 import torch
-from split_learning.plain import adam, batches, halves, mean
+from split_learning.plain import adam, average, batches, halves, share_gradients
 from split_learning.problem import Problem
 from torch import Tensor, multiprocessing
 from torch.nn import functional as F
 
 
 @contextmanager
-def apart(problem: Problem, *, joint: bool) -> Iterator[Callable[[], None]]:
-    """A whole training, as often as it is called. joint: the batches of all clients are one step, else one each."""
+def apart(problem: Problem, *, joint: bool, together: bool) -> Iterator[Callable[[], None]]:
+    """A whole training, as often as it is called. joint: the batches of all clients are one step, else one each.
+    together: in a joint step all clients move along their joint gradient; else segments are averaged after a round."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     client, _, clients = halves(problem)
@@ -24,7 +26,9 @@ def apart(problem: Problem, *, joint: bool) -> Iterator[Callable[[], None]]:
     shape = client(clients[0][0][: problem.batch]).shape
     smashed, gradient = (torch.zeros(crossings, *shape).share_memory_() for _ in range(2))
     labels = torch.zeros(crossings, problem.batch, dtype=torch.long).share_memory_()
-    process = context.Process(target=_clients, args=(problem, joint, theirs, smashed, gradient, labels), daemon=True)
+    process = context.Process(
+        target=_clients, args=(problem, joint, together, theirs, smashed, gradient, labels), daemon=True
+    )
     process.start()
 
     def training() -> None:
@@ -39,7 +43,7 @@ def apart(problem: Problem, *, joint: bool) -> Iterator[Callable[[], None]]:
                 mover.zero_grad()
                 loss.backward()
                 assert received.grad is not None
-                torch.mul(received.grad.view_as(smashed), crossings, out=gradient)
+                torch.mul(received.grad.view_as(smashed), 1 if together else crossings, out=gradient)
                 ours.send(None)
                 mover.step()
         ours.recv()
@@ -52,7 +56,13 @@ def apart(problem: Problem, *, joint: bool) -> Iterator[Callable[[], None]]:
 
 
 def _clients(
-    problem: Problem, joint: bool, connection: Connection, smashed: Tensor, gradient: Tensor, labels: Tensor
+    problem: Problem,
+    joint: bool,
+    together: bool,
+    connection: Connection,
+    smashed: Tensor,
+    gradient: Tensor,
+    labels: Tensor,
 ) -> None:
     torch.set_num_threads(1)
     while connection.recv():
@@ -75,10 +85,10 @@ def _clients(
                 connection.recv()
                 for each, answer in zip(sent, gradient, strict=True):
                     each.backward(answer)
+                if together:
+                    share_gradients(segments)
                 for mover in movers:
                     mover.step()
-            if joint:
-                state = mean([segment.state_dict() for segment in segments])
-                for segment in segments:
-                    segment.load_state_dict(state)
+            if joint and not together:
+                average(segments)
         connection.send(None)

@@ -109,14 +109,24 @@ def at_once(problem: Problem, *, together: bool) -> State:
             for each, gradient in zip(smashed, gradients, strict=True):
                 each.backward(scale * gradient)
             if together:
-                for alike in zip(*(one.parameters() for one in own), strict=True):
-                    joint = torch.stack([one.grad for one in alike if one.grad is not None]).sum(dim=0)
-                    for one in alike:
-                        one.grad = joint
+                share_gradients(own)
             for one in movers:
                 one.step()
         if not together:
-            state = mean([one.state_dict() for one in own])
-            for one in own:
-                one.load_state_dict(state)
+            average(own)
     return copied(own[0])
+
+
+def share_gradients(segments: Sequence[nn.Module]) -> None:
+    """Every segment gets the sum."""
+    for alike in zip(*(segment.parameters() for segment in segments), strict=True):
+        joint = torch.stack([one.grad for one in alike if one.grad is not None]).sum(dim=0)
+        for one in alike:
+            one.grad = joint
+
+
+def average(segments: Sequence[nn.Module]) -> None:
+    """Every segment gets the mean."""
+    state = mean([segment.state_dict() for segment in segments])
+    for segment in segments:
+        segment.load_state_dict(state)

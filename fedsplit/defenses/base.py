@@ -52,6 +52,11 @@ class Defense(Component):
         """Whether this defense changes what its clients train on."""
         return type(self).augment is not Defense.augment
 
+    @property
+    def needs_server_labels(self) -> bool:
+        """Whether it is nothing where the labels stay at the client (U-shaped)."""
+        return False
+
     def build(self, model: Model, cut: str) -> tuple[Model, str]:
         """Changes the architecture by wrapping the model; returns it with the name of its last client block."""
         return model, cut

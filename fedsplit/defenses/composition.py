@@ -30,6 +30,11 @@ class Composition(Defense):
         """Whether any member changes what its clients train on."""
         return any(member.augments for member in self.members)
 
+    @property
+    def needs_server_labels(self) -> bool:
+        """Whether any member is."""
+        return any(member.needs_server_labels for member in self.members)
+
     def build(self, model: Model, cut: str) -> tuple[Model, str]:
         """Every member wraps the model the one before it made."""
         for member in self.members:

@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
 from fedsplit.defenses.base import Defense
+from fedsplit.numerics.uniform import uniform
 
 
 class DropoutAtCut(Defense):
@@ -21,5 +21,4 @@ class DropoutAtCut(Defense):
 
     def release(self, smashed: Tensor, rng: Generator) -> Tensor:
         """(n, *cut shape) -> the same shape. The gradient passes where a value did."""
-        drawn = torch.rand(smashed.shape, generator=rng, device=rng.device, dtype=smashed.dtype)
-        return smashed * (drawn >= self.rate).to(smashed)
+        return smashed * (uniform(smashed, rng) >= self.rate)

@@ -6,6 +6,7 @@ from torch import Generator, Tensor
 
 from fedsplit.defenses.base import Defense
 from fedsplit.numerics.scale import spread
+from fedsplit.numerics.uniform import uniform
 
 
 class LaplaceNoise(Defense):
@@ -19,9 +20,8 @@ class LaplaceNoise(Defense):
 
     def release(self, smashed: Tensor, rng: Generator) -> Tensor:
         """(n, *cut shape) -> the same shape."""
-        uniform = torch.rand(smashed.shape, generator=rng, device=rng.device, dtype=smashed.dtype) - 0.5
+        drawn = uniform(smashed, rng) - 0.5
         # The inverse distribution function; clamped since the generator's half-open interval holds -1/2 itself.
-        magnitude = -torch.log1p(-2 * uniform.abs().clamp(max=0.5 - torch.finfo(smashed.dtype).eps))
-        noise = (uniform.sign() * magnitude).to(smashed.device)
+        magnitude = -torch.log1p(-2 * drawn.abs().clamp(max=0.5 - torch.finfo(smashed.dtype).eps))
         width = self.scale * spread(smashed.detach()) if self.relative else self.scale
-        return smashed + width * noise
+        return smashed + width * drawn.sign() * magnitude

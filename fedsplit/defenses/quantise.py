@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from fedsplit.defenses.base import Defense
+from fedsplit.numerics.uniform import uniform
 
 
 class Quantise(Defense):
@@ -30,7 +31,6 @@ class Quantise(Defense):
         width = ((largest - least) / levels).clamp(min=torch.finfo(values.dtype).tiny)
         places = (values - least) / width
         if self.dither:
-            noise = torch.rand(values.shape, generator=rng, device=rng.device, dtype=values.dtype).to(values.device)
-            places = places + noise - 0.5
+            places = places + uniform(values, rng) - 0.5
         rounded = least + width * places.round().clamp(0, levels)
         return smashed + (rounded.reshape(smashed.shape) - smashed.detach())

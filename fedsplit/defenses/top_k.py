@@ -1,6 +1,5 @@
 """Only the largest activations leave the client (pruning, a baseline of ResSFL: Li, Rakin, Chen et al., CVPR 2022)."""
 
-from math import ceil
 from typing import Annotated
 
 import torch
@@ -17,13 +16,13 @@ class TopK(Defense):
     new. The gradient passes where a value did.
     """
 
-    share: Annotated[float, Field(gt=0, le=1)]
+    share: Annotated[float, Field(gt=0, lt=1)]
     """How much of each sample's values is kept; at least one value is."""
 
     def release(self, smashed: Tensor, rng: Generator) -> Tensor:
         """(n, *cut shape) -> the same shape. Among equal magnitudes, any may be kept."""
         del rng
         magnitudes = smashed.detach().flatten(1).abs()
-        kept = magnitudes.topk(ceil(self.share * magnitudes.shape[1]), dim=1).indices
+        kept = magnitudes.topk(max(1, round(self.share * magnitudes.shape[1])), dim=1).indices
         mask = torch.zeros_like(magnitudes).scatter_(1, kept, 1.0)
         return smashed * mask.reshape(smashed.shape)

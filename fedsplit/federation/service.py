@@ -31,7 +31,7 @@ class Service:
     def take(self, client: int) -> Up:
         """What this client says next: a crossing only where it can be trained on, else why not."""
         said = self._cohort.take(client)
-        return self._fault(client, said) or said if isinstance(said, Crossing) else said
+        return (self._fault(client, said) or said) if isinstance(said, Crossing) else said
 
     def exchange(self, client: int, crossing: Crossing) -> Failed | None:
         """One step with one client: it has its cut gradient when this returns, unless it failed."""

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from hypothesis import given
@@ -6,8 +8,9 @@ from torch import Generator
 from torch.nn import functional as F
 
 from fedsplit.defenses.negative_label_smoothing import NegativeLabelSmoothing
-from fedsplit.errors import EngineError
+from fedsplit.errors import ScenarioError
 from fedsplit.records.step import ServerStep
+from tests import tiny
 from tests.federation.builders import CLASSES, plan_of
 
 
@@ -31,6 +34,13 @@ def test_alone_it_moves_every_parameter_of_the_server() -> None:
     assert all(one.grad is not None and bool(one.grad.any()) for one in segments.server.parameters())
 
 
-def test_a_server_without_labels_is_an_error() -> None:
-    with pytest.raises(EngineError, match=r"negative_label_smoothing: the labels stay at the client.*head"):
-        NegativeLabelSmoothing().server_penalty(ServerStep((("logits", torch.zeros(2, 3)),), None, None))
+@pytest.mark.parametrize(
+    "row", ["{kind: negative_label_smoothing}", "[{kind: low_rank, rank: 2}, {kind: negative_label_smoothing}]"]
+)
+def test_labels_that_stay_at_the_client_are_refused_before_any_compute(row: str) -> None:
+    refused = (
+        "head: 'logits': keeps the labels at the client, and row 'sure' needs them at the server; leave `head` out"
+    )
+    with pytest.raises(ScenarioError, match=re.escape(refused)):
+        tiny.scenario("head=logits", f"defenses.sure={row}")
+    assert tiny.scenario(f"defenses.sure={row}").head is None

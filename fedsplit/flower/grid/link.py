@@ -41,6 +41,7 @@ class Link:
         line = self._entered()
         if line is None:
             return [worker_lost(request, self.lost) for request in requests]
+        # What has left is waited for, even where the rest cannot be sealed.
         call: deque[Metadata] = deque()
         with uncollected():
             for parcel in line.packed(messages):
