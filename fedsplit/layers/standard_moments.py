@@ -3,21 +3,24 @@
 import torch
 from torch import Tensor
 
+from fedsplit.numerics.affine_fit import affine_fit
 from fedsplit.numerics.kernel_ridge import fit_kernel_ridge
 
 _LEVELS = 21
 _LEVELS_COUNT = 0.5
 _COMMON = 0.25
 _COLOURS = 4
+_DEVIATION = 1
 
 
 class Moments:
     """From samples of zero mean and unit deviation over channels and pixels to what they were before.
 
-    A sample is offset + scale x its standardised form, so whatever is known of it is an equation in these two: its
-    mean, deviation and extremes, which hang on what it shows and are predicted by a kernel ridge; and, where many
-    places of a channel hold one constant (as zeros of codes do behind a normalisation), this constant. How far off each
-    equation is, and how they hang together, is measured on samples of which the truth is known, and weighs them.
+    A sample is nearest to offset + scale x what was found of its standardised form, so whatever is known of it is an
+    equation in these two: its mean, deviation and extremes, which hang on what it shows and are predicted by a kernel
+    ridge; and, where many places of a channel hold one constant (as the ground of a drawing, or zeros of codes behind a
+    normalisation), this constant. How far off each equation is, and how they hang together, is measured on samples of
+    which the truth is known, and weighs them.
     """
 
     def __init__(self, inputs: Tensor, plain: Tensor, found: Tensor) -> None:
@@ -29,10 +32,10 @@ class Moments:
         self.common = (inputs == centre[:, None, None]).double().mean(dim=(0, 2, 3)) > _COMMON
         self.constants = centre[self.common]
         count = len(found)
-        truth = _summary(inputs[:count])
-        wanted = self._wanted(truth - self.ridge.left_out[:count])
-        lines = truth[:, :2, None]
-        off = wanted - (self._equations(found) @ lines)[..., 0]
+        predicted = _summary(inputs[:count]) - self.ridge.left_out[:count]
+        # What was found is fainter than the standardised form, and its ground is off: measured by the line that suits
+        # it, and not by the true mean and deviation, what a constant says is as sure as it is.
+        off = self._wanted(predicted) - self._told(affine_fit(found, inputs[:count]))
         self.bias = off.mean(dim=0)
         scatter = (off - self.bias).T @ (off - self.bias) / count
         own = torch.diag(scatter.diagonal())
@@ -44,20 +47,25 @@ class Moments:
         """Standardised samples -> the samples."""
         equations, wanted = self._equations(standard), self._wanted(self.ridge.predict(_features(plain))) - self.bias
         weighted = equations.mT @ self.precision
-        offset, scale = torch.linalg.solve(weighted @ equations, (weighted @ wanted[..., None])[..., 0]).unbind(dim=1)
+        # Where nothing was found, any scale would do.
+        solved = torch.linalg.pinv(weighted @ equations, hermitian=True) @ weighted @ wanted[..., None]
+        offset, scale = solved[..., 0].unbind(dim=1)
         restored = offset.view(-1, 1, 1, 1) + scale.clamp(min=0).view(-1, 1, 1, 1) * standard
         return restored.clamp(*self.bounds)
 
     def _wanted(self, summary: Tensor) -> Tensor:
         return torch.cat([summary, self.constants.expand(len(summary), -1)], dim=1)
 
+    def _told(self, samples: Tensor) -> Tensor:
+        """(n, equations): what holds of these samples."""
+        medians = samples.flatten(2).median(dim=2).values[:, self.common]
+        return torch.cat([_summary(samples), medians], dim=1)
+
     def _equations(self, standard: Tensor) -> Tensor:
         """(n, equations, 2): what each would be of an offset and a scale."""
-        medians = standard.flatten(2).median(dim=2).values[:, self.common]
-        scales = torch.cat([_summary(standard), medians], dim=1)
+        scales = self._told(standard)
         offsets = torch.ones_like(scales)
-        # A standardised sample has no mean and unit deviation, whatever a guess at it has.
-        scales[:, 0], scales[:, 1], offsets[:, 1] = 0.0, 1.0, 0.0
+        offsets[:, _DEVIATION] = 0.0
         return torch.stack([offsets, scales], dim=2)
 
 
