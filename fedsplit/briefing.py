@@ -50,7 +50,7 @@ def _lines(scenario: Scenario, shape: Shape, classes: int, device: str) -> Itera
         yield f"{threat.kind} sees or knows {seen}{conduct}"
     for duel in scenario.duels:
         uses = ", ".join(_MEANINGS[asset] for asset in Asset if asset in duel.attack.needs)
-        where = f"{duel.attack.leak} leak of round {duel.round}"
+        where = f"{duel.leak} leak of round {duel.round}"
         conduct = "is active, has the server of a training of its own, and " if duel.hijacks is not None else ""
         yield f"{duel.attack_name} (under {duel.threat_name}, {where}) {conduct}needs {uses}"
 

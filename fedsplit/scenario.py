@@ -24,7 +24,7 @@ from fedsplit.models.base import AnyModel
 from fedsplit.partition import Partition, Roles
 from fedsplit.protocols.base import AnyProtocol
 from fedsplit.records.images import Shape
-from fedsplit.records.leak import Asset
+from fedsplit.records.leak import Asset, LeakKind
 from fedsplit.threats.base import AnyThreat, Threat
 
 UNDEFENDED = "none"
@@ -125,8 +125,10 @@ class Scenario(Settings):
 
     def offered(self, threat: Threat, attack: Attack) -> frozenset[Asset]:
         """The assets of this adversary that are in the leak which the attack looks at."""
+        if threat.behind_the_cut is not None and attack.leak == "training":
+            return frozenset()
         held = threat.assets_without(self.withheld)
-        return held - _TRAINING_ALONE if attack.leak == "inference" else held
+        return held if _leak(threat, attack) == "training" else held - _TRAINING_ALONE
 
     def feeds(self, threat: Threat, attack: Attack) -> bool:
         """Whether this adversary has what the attack needs, from the leak that the attack looks at, and dares it."""
@@ -190,6 +192,11 @@ class Duel:
     round: int
 
     @property
+    def leak(self) -> LeakKind:
+        """What is attacked: what the threat sees behind the cut, or else what the attack chose at it."""
+        return _leak(self.threat, self.attack)
+
+    @property
     def hijacks(self) -> str | None:
         """Who has the server of the training that this duel is about; None for the ordinary one."""
         return _hijacks(self.attack_name, self.attack)
@@ -222,6 +229,10 @@ def plain(name: str, underscore: str = "_") -> str:
     spelt = re.sub(r"[^A-Za-z0-9.=-]+", "_", name)[:_LONGEST_FOLDER]
     told = spelt.replace("_", underscore) == name
     return spelt if told else f"{spelt}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _leak(threat: Threat, attack: Attack) -> LeakKind:
+    return threat.behind_the_cut or attack.leak
 
 
 def _hijacks(name: str, attack: Attack) -> str | None:

@@ -62,6 +62,14 @@ class Segments:
         return self.client if self.head is None else Segment(OrderedDict([*self.client.blocks(), *self.head.blocks()]))
 
     @property
+    def behind(self) -> tuple[Segment, nn.Module]:
+        """What comes after the cut, the same modules: the blocks up to the last hidden layer, and the one that gives
+        logits."""
+        own = [] if self.head is None else list(self.head.blocks())
+        *hidden, (_, last) = [*self.server.blocks(), *own]
+        return Segment(OrderedDict(hidden)), last
+
+    @property
     def whole(self) -> Segment:
         """All blocks in order, the same modules."""
         own = [] if self.head is None else list(self.head.blocks())

@@ -51,12 +51,12 @@ def fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed:
 
 def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed: bool) -> tuple[Outcome, Exhibit]:
     plan, trained, parties = victim.plan, victim.trained, victim.parties
-    seeds = plan.seeds.child(duel.attack_name, duel.attack.leak, duel.round)
+    seeds = plan.seeds.child(duel.attack_name, duel.leak, duel.round)
     with blaming(f"defense {cell.row}"):
-        clients = victims(trained, parties.data, duel.attack.leak, duel.round)
+        clients = victims(trained, parties.data, duel.leak, duel.round)
         defended, bare = (
             # A copy, for what an attack writes into its leak is nobody else's business.
-            [deepcopy(victim.observe(Observation(duel.attack.leak, duel.round, known, client))) for client in clients]
+            [deepcopy(victim.observe(Observation(duel.leak, duel.round, known, client))) for client in clients]
             for known in (True, False)
         )
     exposed = bare if duel.threat.knows_defense == "no" else defended
@@ -92,7 +92,7 @@ def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed
         defense=cell.row,
         threat=duel.threat_name,
         attack=duel.attack_name,
-        leak=duel.attack.leak,
+        leak=duel.leak,
         round=duel.round,
         seed=cell.seed,
         knows_defense=duel.threat.knows_defense,

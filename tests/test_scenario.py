@@ -229,6 +229,31 @@ def test_what_weights_alone_would_grant_goes_with_them() -> None:
     assert "lacks auxiliary_pairs" in refusal(tiny.raw(threats, "protocol.kind=sequential"))
 
 
+def test_behind_the_cut_an_attack_looks_where_its_threat_does() -> None:
+    threats = "threats=[{kind: curious_server}, {kind: end_to_end}, {kind: confidences}]"
+    kinds = ("kind: linear_inverse, rounds: [1, 2]", "kind: sparse_inverse", "kind: linear_inverse, leak: training")
+    attacks = f"attacks=[{', '.join(f'{{{kind}}}' for kind in kinds)}]"
+    scenario = tiny.scenario(threats, attacks)
+    assert [(duel.threat_name, duel.attack_name, duel.leak, duel.round) for duel in scenario.duels] == [
+        ("curious_server", "linear_inverse", "inference", 1),
+        ("curious_server", "linear_inverse", "inference", 2),
+        ("curious_server", "sparse_inverse", "inference", 3),
+        ("curious_server", "linear_inverse-2", "training", 3),
+        ("end_to_end", "linear_inverse", "hidden", 1),
+        ("end_to_end", "linear_inverse", "hidden", 2),
+        ("confidences", "linear_inverse", "answers", 1),
+        ("confidences", "linear_inverse", "answers", 2),
+    ]
+    recording = scenario.recording(next(scenario.cells))
+    assert (recording.inference, recording.training) == ((1, 2, 3), (3,))
+
+
+@pytest.mark.parametrize("attack", ["{kind: likelihood}", "{kind: linear_inverse, leak: training}"])
+def test_who_looks_at_the_deployed_model_has_neither_weights_nor_training_steps(attack: str) -> None:
+    line = refusal(tiny.raw(f"attacks=[{attack}]", "threats=[{kind: end_to_end}]"))
+    assert "leak end_to_end lacks" in line
+
+
 def test_labels_that_stay_home_feed_no_attack() -> None:
     kind = "tests.test_scenario:Labelled"
     raw = tiny.raw(f"attacks=[{{kind: '{kind}', leak: training}}]", "head=logits", "threats=[{kind: curious_server}]")

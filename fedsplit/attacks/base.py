@@ -2,6 +2,7 @@
 
 import json
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from fedsplit.component import Component, Family, Trust
 from fedsplit.records.impostor import Impostor
-from fedsplit.records.leak import Asset, Auxiliary, Leak, LeakKind
+from fedsplit.records.leak import Asset, Auxiliary, Leak, Pairs
 from fedsplit.records.reconstruction import Reconstruction
 
 Check = Literal["parameters_moved", "loss_fell"]
@@ -25,8 +26,9 @@ class Attack(Component):
     level: ClassVar[Literal["instance", "class"]] = "instance"
     controls: ClassVar[frozenset[Check]] = frozenset()
 
-    leak: LeakKind = "inference"
-    """Which leak it attacks: one pass over the targets, or the recorded training steps."""
+    leak: Literal["inference", "training"] = "inference"
+    """Which leak it attacks at the cut: one pass over the targets, or the recorded training steps. Under a threat that
+    looks elsewhere it attacks what that sees at inference."""
     rounds: Annotated[tuple[PositiveInt, ...], Field(max_length=100)] = ()
     """The rounds it attacks, from 1, one outcome each; empty: the last one."""
 
@@ -85,3 +87,29 @@ def ask(leak: Leak, images: Tensor, rng: Generator) -> Tensor:
     """(n, channels, height, width) -> (n, *cut), what the client releases for them this time."""
     assert leak.client_queries is not None
     return torch.cat([leak.client_queries(some, rng) for some in images.split(_CHUNK)])
+
+
+_LEAST_CONFIDENCE = 1e-12
+
+
+def legible(leak: Leak, top: int | None = None) -> Leak:
+    """The same leak; where it is about confidences, with their logarithms in place of them, in which those of unlikely
+    classes tell as much as those of likely ones (Yang, Zhang, Chang and Liang, CCS 2019).
+
+    top: how many of the largest confidences of a vector are looked at; the others count as the least there is."""
+    if leak.kind != "answers":
+        return leak
+
+    def read(confidences: Tensor) -> Tensor:
+        if top is not None and top < confidences.shape[1]:
+            least = confidences.topk(top, dim=1).values[:, -1:]
+            confidences = torch.where(confidences >= least, confidences, 0)
+        return confidences.clamp(min=_LEAST_CONFIDENCE).log()
+
+    smashed, pairs, queries = leak.smashed, leak.auxiliary_pairs, leak.client_queries
+    return replace(
+        leak,
+        smashed=None if smashed is None else read(smashed),
+        auxiliary_pairs=None if pairs is None else Pairs(read(pairs.smashed), read(pairs.validation_smashed)),
+        client_queries=None if queries is None else lambda images, rng: read(queries(images, rng)),
+    )

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Generator
 
-from fedsplit.attacks.base import Attack, Check, ask, release_varies
+from fedsplit.attacks.base import Attack, Check, ask, legible, release_varies
 from fedsplit.layers.decoder_training import DecoderTraining, Material, decode
 from fedsplit.numerics.fingerprint import fingerprint
 from fedsplit.records.leak import Asset, Leak
@@ -38,9 +38,12 @@ class InverseNetwork(Attack):
     """Peak rates of Adam that are tried; the best by validation loss is chosen."""
     trial_epochs: PositiveInt = 1
     """Passes over the auxiliary images for each rate tried, each on a full schedule."""
+    top: PositiveInt | None = None
+    """How many of the largest confidences of an answer it looks at; None for all. Without effect at other leaks."""
 
     def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:
         """What the decoder of the least validation loss makes of the targets."""
+        leak = legible(leak, self.top)
         assert leak.smashed is not None
         seeds = Seeds(int(torch.randint(2**62, (), generator=rng)))
         material = _material(leak, seeds)

@@ -6,7 +6,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Generator
 
-from fedsplit.attacks.base import Attack, ask, release_varies
+from fedsplit.attacks.base import Attack, ask, legible, release_varies
 from fedsplit.layers.linear_map import fit_linear_maps
 from fedsplit.records.leak import Asset, Leak
 from fedsplit.records.reconstruction import Evidence, Reconstruction
@@ -29,6 +29,7 @@ class LinearInverse(Attack):
 
     def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:
         """Linear in the smashed data. Draws of one image are left out together."""
+        leak = legible(leak)
         assert leak.smashed is not None and leak.auxiliary_pairs is not None
         targets, pairs = leak.smashed, leak.auxiliary_pairs.smashed.to(leak.smashed)
         images = leak.auxiliary.images.to(targets)

@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from fedsplit.attacks.base import Attack, ask, release_varies
+from fedsplit.attacks.base import Attack, ask, legible, release_varies
 from fedsplit.records.leak import Asset, Leak
 from fedsplit.records.reconstruction import Evidence, Reconstruction
 
@@ -30,6 +30,7 @@ class NearestNeighbour(Attack):
 
     def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:
         """Averages of auxiliary images."""
+        leak = legible(leak)
         assert leak.smashed is not None and leak.auxiliary_pairs is not None
         targets, pairs, auxiliary = leak.smashed, leak.auxiliary_pairs, leak.auxiliary
         images = auxiliary.images.to(targets)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -43,7 +44,7 @@ def victims(trained: Trained, data: FederationData, kind: LeakKind, round: int) 
     page = trained.ledger.page(round)
     if not page.apart:
         return (None,)
-    if kind == "inference":
+    if kind != "training":
         return tuple(client for client, own in enumerate(data.visitors) if len(own))
     return tuple(sorted({exchange.client for exchange in page.exchanges}))
 
@@ -56,12 +57,15 @@ def expose(
     Raises EngineError where no client that holds a target took part in the round of a training leak.
     """
     page, client = trained.ledger.page(observation.round), observation.client
-    state = page.after(client) if observation.kind == "inference" else page.before(client)
-    # One client stands for all where they hold the same segment.
-    query = _query(plan, state, data, client or 0, observation.defended)
+    state = page.before(client) if observation.kind == "training" else page.after(client)
+    query = _query(plan, page, observation, data)
     rng = plan.seeds("auxiliary", observation.kind, observation.round, *(() if client is None else (client,)))
     looked_at = range(len(data.holdings)) if client is None else (client,)
-    targets = (_inference if observation.kind == "inference" else _training)(plan, page, data, looked_at)
+    targets = (
+        _training(plan, page, looked_at)
+        if observation.kind == "training"
+        else _inference(plan, page, data, looked_at, observation.kind)
+    )
     leak = Leak(
         kind=observation.kind,
         round=observation.round,
@@ -92,17 +96,17 @@ class _Targets:
     returned: tuple[tuple[int, State], ...] = ()
 
 
-def _inference(plan: Plan, page: Page, data: FederationData, clients: Sequence[int]) -> _Targets:
-    """One pass of the defended client segment over the targets, each answered by the client that holds it."""
+def _inference(plan: Plan, page: Page, data: FederationData, clients: Sequence[int], kind: LeakKind) -> _Targets:
+    """One pass of the defended model over the targets, each answered by the client that holds it."""
     rows: list[Tensor] = []
     smashed: list[Tensor] = []
     for client in clients:
         own = data.visitors[client]
         if not len(own):
             continue
-        segment = _client(plan, page.after(client if page.apart else None))
-        deployed = _deployed(plan, segment, data.holdings[client], client)
-        smashed.append(_answered(plan, segment, deployed, own.pixels, plan.seeds("inference", page.round, client)))
+        state = page.after(client if page.apart else None)
+        shown = _shown(plan, state, page.server, data.holdings[client], client, kind, defended=True)
+        smashed.append(_answered(plan, shown, own.pixels, plan.seeds("inference", page.round, client)))
         rows.append(own.rows)
     # Ascending rows: the order tells nothing about which client a target belongs to.
     joined = torch.cat(rows)
@@ -110,9 +114,8 @@ def _inference(plan: Plan, page: Page, data: FederationData, clients: Sequence[i
     return _Targets(joined[order], torch.cat(smashed)[order.to(plan.device)])
 
 
-def _training(plan: Plan, page: Page, data: FederationData, clients: Sequence[int]) -> _Targets:
+def _training(plan: Plan, page: Page, clients: Sequence[int]) -> _Targets:
     """The watched rows as they crossed the cut in this round."""
-    del data
     exchanges = [exchange for exchange in page.exchanges if exchange.client in clients]
     if not exchanges:
         remedy = "attack another round, or raise protocol.participation or targets.count"
@@ -139,15 +142,37 @@ def _learned(plan: Plan, trained: Trained, observation: Observation) -> State:
     return {name: value.to(plan.device, copy=True) for name, value in trained.standing.server_memory.items()}
 
 
-def _query(plan: Plan, state: State, data: FederationData, client: int, defended: bool) -> Query:
-    """What this client answers to images of the adversary's own."""
-    segment = _client(plan, state)
-    deployed = _deployed(plan, segment, data.holdings[client], client) if defended else _OPEN
+def _query(plan: Plan, page: Page, observation: Observation, data: FederationData) -> Query:
+    """What is seen of images of the adversary's own."""
+    client = observation.client
+    state = page.before(client) if observation.kind == "training" else page.after(client)
+    # One client stands for all where they hold the same segment.
+    number = client or 0
+    holding = data.holdings[number]
+    shown = _shown(plan, state, page.server, holding, number, observation.kind, defended=observation.defended)
+    return partial(_answered, plan, shown)
 
-    def query(images: Tensor, rng: Generator) -> Tensor:
-        return _answered(plan, segment, deployed, images, rng)
 
-    return query
+def _shown(
+    plan: Plan, state: State, server: State, holding: Holding, client: int, kind: LeakKind, *, defended: bool
+) -> Query:
+    """What one pass over images shows where this leak is. state: of all that the client holds."""
+    segments = plan.segments()
+    plan.prepare(segments.home, state, training=False)
+    plan.prepare(segments.server, server, training=False)
+    deployed = _deployed(plan, segments.client, holding, client) if defended else _OPEN
+
+    def smashed(images: Tensor, rng: Generator) -> Tensor:
+        return deployed.release(segments.client(images), rng)
+
+    def hidden(images: Tensor, rng: Generator) -> Tensor:
+        return behind(smashed(images, rng))
+
+    def answers(images: Tensor, rng: Generator) -> Tensor:
+        return deployed.answer(images, last(hidden(images, rng)).softmax(dim=1))
+
+    behind, last = segments.behind
+    return {"inference": smashed, "training": smashed, "hidden": hidden, "answers": answers}[kind]
 
 
 def _deployed(plan: Plan, segment: Segment, holding: Holding, client: int) -> Deployed:
@@ -159,12 +184,8 @@ _OPEN = Deployed(release=lambda smashed, _: smashed, answer=lambda _, confidence
 
 
 @torch.no_grad()
-def _answered(plan: Plan, segment: Segment, deployed: Deployed, images: Tensor, rng: Generator) -> Tensor:
-    answers: list[Tensor] = []
-    for part in images.split(_AT_ONCE):
-        smashed = segment(part.to(plan.device, plan.dtype))
-        answers.append(deployed.release(smashed, rng))
-    return torch.cat(answers)
+def _answered(plan: Plan, shown: Query, images: Tensor, rng: Generator) -> Tensor:
+    return torch.cat([shown(part.to(plan.device, plan.dtype), rng) for part in images.split(_AT_ONCE)])
 
 
 def _client(plan: Plan, state: State) -> Segment:

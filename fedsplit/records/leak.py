@@ -34,10 +34,12 @@ def closure(assets: frozenset[Asset]) -> frozenset[Asset]:
     return assets.union(*(IMPLIED.get(asset, frozenset()) for asset in assets))
 
 
-LeakKind = Literal["inference", "training"]
+LeakKind = Literal["inference", "training", "hidden", "answers"]
+"""inference: one pass over the targets, seen at the cut. training: what crossed the cut at training steps. hidden: the
+raw outputs of the deployed model's last hidden layer. answers: the confidences that it releases."""
 
 Query = Callable[[Tensor, Generator], Tensor]
-"""(n, channels, height, width) images of the attacker's own -> (n, *cut shape), as the client would release them."""
+"""(n, channels, height, width) images of the attacker's own -> (n, *seen shape), what it would see of them."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Auxiliary:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The released smashed data of the auxiliary images, row by row."""
+    """What is seen of the auxiliary images, row by row, where the leak is: at the cut their released smashed data."""
 
     smashed: Tensor
     validation_smashed: Tensor
@@ -81,7 +83,8 @@ class Leak:
     classes: int
     auxiliary: Auxiliary
     smashed: Tensor | None = None
-    """(targets, *cut shape), as released."""
+    """(targets, *cut shape), as released; in a leak behind the cut, what is seen there: (targets, *hidden shape), or
+    (targets, classes) on the simplex."""
     cut_gradients: Tensor | None = None
     """(targets, *cut shape), of a training leak."""
     labels: Tensor | None = None

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
 from fedsplit.component import Component, Family
-from fedsplit.records.leak import Asset, Leak, closure
+from fedsplit.records.leak import Asset, Leak, LeakKind, closure
 
 Knowledge = Literal["no", "algorithm", "parameters"]
 
@@ -14,6 +14,9 @@ class Threat(Component):
 
     active: ClassVar[bool] = False
     """Whether it may depart from the protocol; an active attack needs one that may."""
+
+    behind_the_cut: ClassVar[LeakKind | None] = None
+    """Where it looks at the deployed model; None for the cut."""
 
     knows_defense: Knowledge = "parameters"
     """no: it prepares against an undefended client. algorithm: its queries and pairs are defended. parameters: it is

@@ -24,7 +24,10 @@ from tests.attacks.leaks import (
 )
 from tests.records.contents import tensors_of
 
-QUICK: dict[str, dict[str, Any]] = {"inverse_network": {"epochs": 4, "batch_size": 16, "learning_rates": (0.003,)}}
+QUICK: dict[str, dict[str, Any]] = {
+    "inverse_network": {"epochs": 4, "batch_size": 16, "learning_rates": (0.003,)},
+    "likelihood": {"steps": 120, "smoothness": (0.0, 0.1), "judges": 16},
+}
 # Active ones need a federation that they served: tests/attacks has them.
 PASSIVE = [kind for kind in ATTACKS.shipped if not issubclass(ATTACKS.shipped_member(kind), ActiveAttack)]
 SETTINGS: list[dict[str, Any]] = [{"kind": kind, **QUICK.get(kind, {})} for kind in PASSIVE]

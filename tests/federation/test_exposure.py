@@ -34,6 +34,7 @@ RECORDING = Recording(training=(1, 2), inference=(1, 2))
 PROTOCOL = SplitFedV1(rounds=2, batch_size=6)
 POOL = images(33, seed=5)
 KINDS: tuple[LeakKind, ...] = ("training", "inference")
+BEHIND: tuple[LeakKind, ...] = ("hidden", "answers")
 TRAINED: dict[str, tuple[Plan, Trained, FederationData]] = {}
 
 
@@ -89,6 +90,58 @@ def test_an_inference_leak_is_what_the_deployed_segment_makes_of_each_target(tmp
         assert exposure.leak.cut_gradients is None
         assert exposure.leak.labels is None
     assert data.visitors[2].rows.numel() == 0
+
+
+@pytest.mark.parametrize("kind", BEHIND)
+@pytest.mark.parametrize(
+    "changes",
+    [{"cut": "pool1"}, {"cut": "pool1", "head": "dense2"}, {"cut": "dense2"}, {"cut": "relu1", "head": "logits"}],
+    ids=["server ends", "head at home", "nothing hidden behind the cut", "logits at home"],
+)  # fmt: skip
+def test_behind_the_cut_is_what_the_defended_model_makes_of_each_target(
+    kind: LeakKind, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    defense = plugins.Shift(by=0.3)
+    plan, trained, _ = found = trained_with(tmp_path, model=LeNet(channels=2), defense=defense, **changes)
+    page, segments = trained.ledger.page(2), plan.segments()
+    plan.prepare(segments.home, page.client, training=False)
+    plan.prepare(segments.server, page.server, training=False)
+    names = [name for name, _ in segments.whole.blocks()]
+
+    def passed(images_: Tensor, shift: float) -> Tensor:
+        for name, block in segments.whole.blocks():
+            if name == names[-1] and kind == "hidden":
+                return images_.detach()
+            images_ = block(images_) + (shift if name == plan.cut else 0.0)
+        return images_.softmax(dim=1).detach()
+
+    for defended in (True, False):
+        exposure = seen(found, kind, defended=defended)
+        leak, own = exposure.leak, exposure.leak.auxiliary
+        torch.testing.assert_close(smashed_of(exposure), passed(POOL.pixels[exposure.rows], 0.3))
+        assert leak.auxiliary_pairs is not None and leak.client_queries is not None
+        for images_, answer in (
+            (own.images, leak.auxiliary_pairs.smashed),
+            (own.validation_images, leak.auxiliary_pairs.validation_smashed),
+        ):
+            torch.testing.assert_close(answer, passed(images_, 0.3 * defended))
+            torch.testing.assert_close(leak.client_queries(images_, Generator()), answer)
+    assert victims(trained, found[2], kind, 2) == (None,)
+
+
+def test_answers_are_those_that_the_defense_releases(tmp_path: Path) -> None:
+    class Certain(Defense):
+        def deploy(self, model, data, rng):
+            return type(Defense.deploy(self, model, data, rng))(
+                release=lambda smashed, rng: smashed,
+                answer=lambda images, confidences: (confidences == confidences.amax(dim=1, keepdim=True)).to(images),
+            )
+
+    found = trained_with(tmp_path, defense=Certain())
+    assert set(smashed_of(seen(found, "answers")).unique().tolist()) == {0.0, 1.0}
+    leak = seen(found, "answers", defended=False).leak
+    assert leak.auxiliary_pairs is not None
+    assert len(leak.auxiliary_pairs.smashed.unique()) > 2, "who does not know of the defense prepares for true answers"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -234,7 +287,7 @@ class Identity(Model):
         return OrderedDict(same=torch.nn.Identity(), flat=torch.nn.Flatten(), logits=torch.nn.Linear(64, classes))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS + BEHIND)
 @pytest.mark.parametrize(
     "changes", [{}, NORMALISED, {"model": Identity(), "cut": "same"}, {"model": Identity(), "cut": "flat"}],
     ids=["linear", "lenet", "identity", "view"],
@@ -265,7 +318,7 @@ def test_an_adversary_who_spoils_its_copies_spoils_nothing_else(tmp_path: Path) 
     assert torch.equal(first.client_queries(first.auxiliary.images, Generator()), answers)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS + BEHIND)
 @pytest.mark.parametrize("threat", THREATS.shipped)
 def test_every_threat_gets_the_fields_it_is_granted_and_no_other(threat: str, kind: LeakKind, tmp_path: Path) -> None:
     if not TRAINED:
@@ -274,7 +327,7 @@ def test_every_threat_gets_the_fields_it_is_granted_and_no_other(threat: str, ki
     adversary: Threat = TypeAdapter[Threat](AnyThreat).validate_python({"kind": threat})
     view = adversary.view(exposure.leak)
     granted = closure(adversary.grants) | {Asset.DEFENSE}
-    absent = {Asset.HEAD_GRADIENTS} | ({Asset.CUT_GRADIENTS, Asset.LABELS} if kind == "inference" else set())
+    absent = {Asset.HEAD_GRADIENTS} | ({Asset.CUT_GRADIENTS, Asset.LABELS} if kind != "training" else set())
     for asset in Asset:
         assert (getattr(view, asset.value) is not None) == (asset in granted and asset not in absent), asset
     assert "rows" not in {field.name for field in fields(view)}
