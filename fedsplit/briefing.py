@@ -22,6 +22,7 @@ _MEANINGS = {
     Asset.CLIENT_WEIGHTS: "client segments",
     Asset.SERVER_SEGMENTS: "server segments over time",
     Asset.DEFENSE: "the defense and its parameters",
+    Asset.REPEATS: "as many answers to one image as it waits for",
 }
 
 

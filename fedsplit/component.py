@@ -46,6 +46,11 @@ class Component(Settings):
         """The word that names this component in a scenario."""
         return kind_of(type(self))
 
+    @property
+    def title(self) -> str:
+        """What it is called in tables; the kind, where that says all."""
+        return self.kind
+
 
 Member = TypeVar("Member", bound=Component)
 

@@ -31,6 +31,8 @@ UNDEFENDED = "none"
 """The name of the row without defense; every scenario has one."""
 
 _LONGEST_FOLDER = 80
+_INFERENCE_ALONE = frozenset({Asset.REPEATS})
+"""What there is of one pass over the targets only."""
 _TRAINING_ALONE = frozenset({Asset.CUT_GRADIENTS, Asset.LABELS, Asset.HEAD_GRADIENTS})
 """What crosses the cut at training steps only."""
 
@@ -128,7 +130,7 @@ class Scenario(Settings):
         if threat.behind_the_cut is not None and attack.leak == "training":
             return frozenset()
         held = threat.assets_without(self.withheld)
-        return held if _leak(threat, attack) == "training" else held - _TRAINING_ALONE
+        return held - (_INFERENCE_ALONE if _leak(threat, attack) == "training" else _TRAINING_ALONE)
 
     def feeds(self, threat: Threat, attack: Attack) -> bool:
         """Whether this adversary has what the attack needs, from the leak that the attack looks at, and dares it."""
@@ -243,8 +245,8 @@ Named = TypeVar("Named", Threat, Attack)
 
 
 def _named(components: Sequence[Named]) -> tuple[tuple[str, Named], ...]:
-    """Components by kind; a second one of the same kind gets a number."""
-    kinds = [component.kind for component in components]
+    """Components by title; a second one of the same title gets a number."""
+    kinds = [component.title for component in components]
     earlier = (kinds[:index].count(kind) for index, kind in enumerate(kinds))
     names = (f"{kind}-{count + 1}" if count else kind for kind, count in zip(kinds, earlier, strict=True))
     return tuple(zip(names, components, strict=True))

@@ -56,7 +56,10 @@ def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed
         clients = victims(trained, parties.data, duel.leak, duel.round)
         defended, bare = (
             # A copy, for what an attack writes into its leak is nobody else's business.
-            [deepcopy(victim.observe(Observation(duel.leak, duel.round, known, client))) for client in clients]
+            [
+                deepcopy(victim.observe(Observation(duel.leak, duel.round, known, client, duel.attack.repeats)))
+                for client in clients
+            ]
             for known in (True, False)
         )
     exposed = bare if duel.threat.knows_defense == "no" else defended

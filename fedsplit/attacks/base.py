@@ -32,6 +32,11 @@ class Attack(Component):
     rounds: Annotated[tuple[PositiveInt, ...], Field(max_length=100)] = ()
     """The rounds it attacks, from 1, one outcome each; empty: the last one."""
 
+    @property
+    def repeats(self) -> int:
+        """How many answers to each image it waits for before it looks at their mean."""
+        return 1
+
     def refuses(self, client: nn.Module) -> str:
         """Why it cannot attack a client of these modules, whatever their weights, in half a sentence; or nothing.
 

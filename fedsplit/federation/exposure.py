@@ -1,7 +1,7 @@
 """Everything that any adversary could see or know about a trained federation; a threat then takes away most of it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -31,12 +31,14 @@ class Exposure:
 @dataclass(frozen=True)
 class Observation:
     """Which leak is looked at. defended: whether queries and pairs pass through the defense, as for an adversary who
-    knows that there is one. client: of whom alone; None for all clients, who then hold the same segment."""
+    knows that there is one. client: of whom alone; None for all clients, who then hold the same segment. repeats: of
+    how many answers the mean is seen, wherever somebody answers."""
 
     kind: LeakKind
     round: int
     defended: bool
     client: int | None = None
+    repeats: int = 1
 
 
 def victims(trained: Trained, data: FederationData, kind: LeakKind, round: int) -> tuple[int | None, ...]:  # noqa: A002
@@ -58,13 +60,15 @@ def expose(
     """
     page, client = trained.ledger.page(observation.round), observation.client
     state = page.before(client) if observation.kind == "training" else page.after(client)
-    query = _query(plan, page, observation, data)
+    number = client or 0
+    shown = _shown(plan, state, page.server, data.holdings[number], replace(observation, client=number))
+    query = partial(_answered, plan, shown)
     rng = plan.seeds("auxiliary", observation.kind, observation.round, *(() if client is None else (client,)))
     looked_at = range(len(data.holdings)) if client is None else (client,)
     targets = (
         _training(plan, page, looked_at)
         if observation.kind == "training"
-        else _inference(plan, page, data, looked_at, observation.kind)
+        else _inference(plan, page, data, looked_at, observation)
     )
     leak = Leak(
         kind=observation.kind,
@@ -81,6 +85,7 @@ def expose(
         client_weights=ClientSegment(_client(plan, state), tuple(_client(plan, own) for _, own in targets.returned)),
         server_segments=tuple(_server(plan, past.server) for past in trained.ledger.until(observation.round)),
         defense=plan.defense,
+        repeats=None if observation.kind == "training" else observation.repeats,
         learned=None if plan.hijacking is None else _learned(plan, trained, observation),
     )
     return Exposure(leak, targets.rows)
@@ -96,7 +101,9 @@ class _Targets:
     returned: tuple[tuple[int, State], ...] = ()
 
 
-def _inference(plan: Plan, page: Page, data: FederationData, clients: Sequence[int], kind: LeakKind) -> _Targets:
+def _inference(
+    plan: Plan, page: Page, data: FederationData, clients: Sequence[int], observation: Observation
+) -> _Targets:
     """One pass of the defended model over the targets, each answered by the client that holds it."""
     rows: list[Tensor] = []
     smashed: list[Tensor] = []
@@ -105,7 +112,9 @@ def _inference(plan: Plan, page: Page, data: FederationData, clients: Sequence[i
         if not len(own):
             continue
         state = page.after(client if page.apart else None)
-        shown = _shown(plan, state, page.server, data.holdings[client], client, kind, defended=True)
+        # The targets themselves are defended, whatever the adversary knows.
+        defended = replace(observation, defended=True, client=client)
+        shown = _shown(plan, state, page.server, data.holdings[client], defended)
         smashed.append(_answered(plan, shown, own.pixels, plan.seeds("inference", page.round, client)))
         rows.append(own.rows)
     # Ascending rows: the order tells nothing about which client a target belongs to.
@@ -142,37 +151,30 @@ def _learned(plan: Plan, trained: Trained, observation: Observation) -> State:
     return {name: value.to(plan.device, copy=True) for name, value in trained.standing.server_memory.items()}
 
 
-def _query(plan: Plan, page: Page, observation: Observation, data: FederationData) -> Query:
-    """What is seen of images of the adversary's own."""
-    client = observation.client
-    state = page.before(client) if observation.kind == "training" else page.after(client)
-    # One client stands for all where they hold the same segment.
-    number = client or 0
-    holding = data.holdings[number]
-    shown = _shown(plan, state, page.server, holding, number, observation.kind, defended=observation.defended)
-    return partial(_answered, plan, shown)
-
-
-def _shown(
-    plan: Plan, state: State, server: State, holding: Holding, client: int, kind: LeakKind, *, defended: bool
-) -> Query:
-    """What one pass over images shows where this leak is. state: of all that the client holds."""
+def _shown(plan: Plan, state: State, server: State, holding: Holding, observation: Observation) -> Query:
+    """What one pass of a client over images shows where this leak is. state: of all that it holds."""
+    assert observation.client is not None, "somebody answers"
     segments = plan.segments()
     plan.prepare(segments.home, state, training=False)
     plan.prepare(segments.server, server, training=False)
-    deployed = _deployed(plan, segments.client, holding, client) if defended else _OPEN
-
-    def smashed(images: Tensor, rng: Generator) -> Tensor:
-        return deployed.release(segments.client(images), rng)
-
-    def hidden(images: Tensor, rng: Generator) -> Tensor:
-        return behind(smashed(images, rng))
-
-    def answers(images: Tensor, rng: Generator) -> Tensor:
-        return deployed.answer(images, last(hidden(images, rng)).softmax(dim=1))
-
+    deployed = _deployed(plan, segments.client, holding, observation.client) if observation.defended else _OPEN
     behind, last = segments.behind
-    return {"inference": smashed, "training": smashed, "hidden": hidden, "answers": answers}[kind]
+    looks: dict[LeakKind, Callable[[Tensor, Tensor], Tensor]] = {
+        "inference": lambda _, released: released,
+        "training": lambda _, released: released,
+        "hidden": lambda _, released: behind(released),
+        "answers": lambda images, released: deployed.answer(images, last(behind(released)).softmax(dim=1)),
+    }
+    look = looks[observation.kind]
+
+    def shown(images: Tensor, rng: Generator) -> Tensor:
+        smashed = segments.client(images)
+        total = look(images, deployed.release(smashed, rng))
+        for _ in range(observation.repeats - 1):
+            total = total + look(images, deployed.release(smashed, rng))
+        return total / observation.repeats if observation.repeats > 1 else total
+
+    return shown
 
 
 def _deployed(plan: Plan, segment: Segment, holding: Holding, client: int) -> Deployed:

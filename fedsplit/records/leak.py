@@ -20,6 +20,7 @@ class Asset(StrEnum):
     CLIENT_WEIGHTS = "client_weights"
     SERVER_SEGMENTS = "server_segments"
     DEFENSE = "defense"
+    REPEATS = "repeats"
 
 
 IMPLIED: dict[Asset, frozenset[Asset]] = {
@@ -98,6 +99,8 @@ class Leak:
     """The server segment at the end of every recorded round up to this one."""
     defense: object | None = None
     """The defense with its parameters, a `Defense`, where the adversary knows them."""
+    repeats: int | None = None
+    """How many answers to one image every row of `smashed`, of the pairs and of an answer to a query is the mean of."""
     learned: dict[str, Tensor] | None = None
     """What this very attack's impostor knew when it had served; None where the server was honest. No asset: no threat
     grants it or takes it away."""

@@ -21,6 +21,9 @@ class Threat(Component):
     knows_defense: Knowledge = "parameters"
     """no: it prepares against an undefended client. algorithm: its queries and pairs are defended. parameters: it is
     also handed the defense with its settings."""
+    repeats: bool = False
+    """Whether every target is answered again and again, as where an image is sent more than once, so that it can wait
+    for more answers. At training steps there is one of each."""
 
     @property
     @abstractmethod
@@ -35,7 +38,8 @@ class Threat(Component):
     def assets_without(self, withheld: frozenset[Asset]) -> frozenset[Asset]:
         """All assets of this adversary in a federation that keeps some out of its reach."""
         known = {Asset.DEFENSE} if self.knows_defense == "parameters" else set[Asset]()
-        return closure(self.grants - withheld) | known
+        patient = {Asset.REPEATS} if self.repeats else set[Asset]()
+        return closure(self.grants - withheld) | known | patient
 
     def view(self, everything: Leak, withheld: frozenset[Asset] = frozenset()) -> Leak:
         """The leak that this adversary holds, out of everything that crossed the cut or could be known."""

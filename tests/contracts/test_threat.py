@@ -14,6 +14,7 @@ from tests.threats.views import held, unchanged
 KNOWLEDGE = ("no", "algorithm", "parameters")
 SETTINGS: list[dict[str, Any]] = [
     *({"kind": kind, "knows_defense": known} for kind in THREATS.shipped for known in KNOWLEDGE),
+    *({"kind": kind, "repeats": True} for kind in THREATS.shipped),
     {"kind": "eavesdropper", "queries": False},
     {"kind": "curious_server", "aggregates": False},
     {"kind": "curious_server", "aggregates": False, "queries": False},
@@ -33,13 +34,17 @@ def test_the_view_has_the_fields_of_its_assets_and_no_other(threat: Threat) -> N
 
 
 def test_assets_are_the_grants_with_what_they_imply(threat: Threat) -> None:
-    assert threat.assets - {Asset.DEFENSE} == closure(threat.grants)
+    assert threat.assets - {Asset.DEFENSE, Asset.REPEATS} == closure(threat.grants)
     assert closure(threat.assets) == threat.assets
 
 
 def test_the_defense_is_known_where_its_parameters_are(threat: Threat) -> None:
     assert Asset.DEFENSE not in threat.grants
     assert (Asset.DEFENSE in threat.assets) == (threat.knows_defense == "parameters")
+
+
+def test_it_waits_for_more_answers_only_where_there_are_more(threat: Threat) -> None:
+    assert (Asset.REPEATS in threat.assets) == threat.repeats
 
 
 def test_every_adversary_sees_something_to_invert(threat: Threat) -> None:

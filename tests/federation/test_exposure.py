@@ -244,6 +244,29 @@ def test_queries_draw_fresh_noise_from_the_adversarys_stream_and_come_in_any_num
     assert not first.requires_grad
 
 
+@pytest.mark.parametrize("kind", ["inference", *BEHIND])
+def test_the_mean_of_answers_is_seen_of_targets_pairs_and_queries(kind: LeakKind, tmp_path: Path) -> None:
+    plan, trained, data = found = trained_with(tmp_path, defense=GaussianNoise(std=0.2))
+    clean = seen(found, kind, defended=False).leak.auxiliary_pairs
+    one, many = (
+        expose(plan, trained, data, auxiliary(), Observation(kind, 2, True, repeats=repeats)).leak
+        for repeats in (1, 64)
+    )
+    assert (one.repeats, many.repeats) == (1, 64)
+    assert torch.equal(smashed_of(seen(found, kind)), one.smashed if one.smashed is not None else torch.empty(0))
+    assert clean is not None and one.auxiliary_pairs is not None and many.auxiliary_pairs is not None
+    errors = [(pairs.smashed - clean.smashed).var() for pairs in (one.auxiliary_pairs, many.auxiliary_pairs)]
+    # Behind the cut layers that are not linear make a bias of noise, which no mean takes away.
+    assert (30 if kind == "inference" else 8) < errors[0] / errors[1] < 130
+    assert one.client_queries is not None and many.client_queries is not None
+    asked = images(300, seed=3).pixels
+    spread = [
+        torch.stack([queries(asked, Generator().manual_seed(seed)) for seed in range(4)]).var(dim=0).mean()
+        for queries in (one.client_queries, many.client_queries)
+    ]
+    assert 50 < spread[0] / spread[1] < 80
+
+
 def test_noise_at_inference_is_drawn_by_client_and_the_same_in_every_look(tmp_path: Path) -> None:
     found = trained_with(tmp_path, defense=GaussianNoise(std=1.0))
     assert torch.equal(smashed_of(seen(found, "inference")), smashed_of(seen(found, "inference", defended=False)))
@@ -327,7 +350,9 @@ def test_every_threat_gets_the_fields_it_is_granted_and_no_other(threat: str, ki
     adversary: Threat = TypeAdapter[Threat](AnyThreat).validate_python({"kind": threat})
     view = adversary.view(exposure.leak)
     granted = closure(adversary.grants) | {Asset.DEFENSE}
-    absent = {Asset.HEAD_GRADIENTS} | ({Asset.CUT_GRADIENTS, Asset.LABELS} if kind != "training" else set())
+    absent = {Asset.HEAD_GRADIENTS, Asset.REPEATS} | (
+        {Asset.CUT_GRADIENTS, Asset.LABELS} if kind != "training" else set()
+    )
     for asset in Asset:
         assert (getattr(view, asset.value) is not None) == (asset in granted and asset not in absent), asset
     assert "rows" not in {field.name for field in fields(view)}
@@ -335,7 +360,7 @@ def test_every_threat_gets_the_fields_it_is_granted_and_no_other(threat: str, ki
 
 def test_the_whole_leak_holds_every_asset(tmp_path: Path) -> None:
     leak = seen(trained_with(tmp_path), "training").leak
-    assert {asset for asset in Asset if getattr(leak, asset.value) is None} == {Asset.HEAD_GRADIENTS}
+    assert {asset for asset in Asset if getattr(leak, asset.value) is None} == {Asset.HEAD_GRADIENTS, Asset.REPEATS}
     assert (leak.image_shape, leak.classes, leak.kind, leak.defense) == ((1, 8, 8), 3, "training", plan_of().defense)
 
 

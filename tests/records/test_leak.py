@@ -39,6 +39,7 @@ def full_leak() -> Leak:
         client_weights=ClientSegment(nn.Linear(2, 2), (nn.BatchNorm1d(2), nn.Linear(2, 1))),
         server_segments=(nn.Linear(1, 1),),
         defense="a defense",
+        repeats=4,
         learned={"codes": torch.rand(3), "losses": torch.rand(2)},
     )
 
