@@ -62,7 +62,8 @@ class Likelihood(Attack):
         mean = auxiliary.images.mean(dim=0)
         chosen = torch.randperm(len(seen), generator=rng)[: self.judges].to(seen.device)
         truth = auxiliary.validation_images[chosen]
-        open_search = _Search(self, leak.client_weights.broadcast, _Release((), frozenset(), 1, rng), mean, seen.var())
+        nothing, spread = _Release((), frozenset(), 1, rng), seen.var().clamp(min=torch.finfo(seen.dtype).tiny)
+        open_search = _Search(self, leak.client_weights.broadcast, nothing, mean, spread)
         searches = [open_search]
         if isinstance(leak.defense, Defense) and (members := leak.defense.releasing("inference")):
             # To match what a defense gives is a rougher landscape than to match what it was given: both are tried.
@@ -118,6 +119,8 @@ class _Found:
 
 @dataclass(frozen=True)
 class _Search:
+    """mean: (*image), where it starts. variance: of what crosses."""
+
     attack: Likelihood
     client: nn.Module
     release: _Release

@@ -46,6 +46,11 @@ def test_against_noise_it_is_smoother_than_without() -> None:
     assert error(QUICK, case(map_client, noisy)) < 0.7 * error(ROUGH, case(map_client, noisy))
 
 
+def test_what_says_nothing_at_all_gives_the_mean_image() -> None:
+    about = case(map_client, lambda smashed, rng: torch.zeros_like(smashed))
+    assert error(ROUGH, about) <= 1.03 * about.anchor
+
+
 def test_images_do_not_depend_on_each_other() -> None:
     about = case(flat_client)
     together, apart = (
