@@ -65,8 +65,7 @@ class Segments:
     def behind(self) -> tuple[Segment, nn.Module]:
         """What comes after the cut, the same modules: the blocks up to the last hidden layer, and the one that gives
         logits."""
-        own = [] if self.head is None else list(self.head.blocks())
-        *hidden, (_, last) = [*self.server.blocks(), *own]
+        *hidden, (_, last) = list(self.whole.blocks())[len(self.client.names) :]
         return Segment(OrderedDict(hidden)), last
 
     @property

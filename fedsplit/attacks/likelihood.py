@@ -1,6 +1,5 @@
 """The image that makes what crossed most likely, by gradient descent through the client (regularised maximum
-likelihood:
-He, Zhang and Lee, "Model inversion attacks against collaborative inference", ACSAC 2019; white-box)."""
+likelihood: He, Zhang and Lee, "Model inversion attacks against collaborative inference", ACSAC 2019; white-box)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -68,7 +67,8 @@ class Likelihood(Attack):
         if isinstance(leak.defense, Defense) and (members := leak.defense.releasing("inference")):
             # To match what a defense gives is a rougher landscape than to match what it was given: both are tried.
             searches.append(replace(open_search, release=_release(members, self.draws, seen[:1], rng)))
-        best = min((trial for search in searches for trial in search.tried(seen[chosen], truth)), key=_error)
+        trials = (trial for search in searches for trial in search.tried(seen[chosen], truth))
+        best = min(trials, key=lambda trial: trial.error)
         moved = best.search.run(leak.smashed, torch.full((len(leak.smashed),), best.weight).to(mean))
         images = mean + best.gain * (moved.images - mean)
         return Reconstruction(images, Evidence(moved.losses, settings=best.words))
@@ -194,7 +194,3 @@ class _Trial:
         release = self.search.release
         through = f"through the defense, draws {release.draws}" if release.members else "to what crossed as it is"
         return f"total variation {self.weight:g}, gain {self.gain:.2f}, {through}"
-
-
-def _error(trial: _Trial) -> float:
-    return trial.error

@@ -15,7 +15,7 @@ from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Trained
 from fedsplit.records.images import Holding
 from fedsplit.records.leak import Auxiliary, ClientSegment, Leak, LeakKind, Pairs, Query
-from fedsplit.split import Segment
+from fedsplit.split import Segment, Segments
 
 _AT_ONCE = 512
 
@@ -156,25 +156,33 @@ def _shown(plan: Plan, state: State, server: State, holding: Holding, observatio
     assert observation.client is not None, "somebody answers"
     segments = plan.segments()
     plan.prepare(segments.home, state, training=False)
-    plan.prepare(segments.server, server, training=False)
-    deployed = _deployed(plan, segments.client, holding, observation.client) if observation.defended else _OPEN
-    behind, last = segments.behind
-    looks: dict[LeakKind, Callable[[Tensor, Tensor], Tensor]] = {
-        "inference": lambda _, released: released,
-        "training": lambda _, released: released,
-        "hidden": lambda _, released: behind(released),
-        "answers": lambda images, released: deployed.answer(images, last(behind(released)).softmax(dim=1)),
-    }
-    look = looks[observation.kind]
+    client = segments.client
+    deployed = _deployed(plan, client, holding, observation.client) if observation.defended else _OPEN
+    # Whoever asks at the cut keeps no server segment, which may be the largest of all.
+    look = _look(plan, segments, server, deployed, observation.kind)
 
     def shown(images: Tensor, rng: Generator) -> Tensor:
-        smashed = segments.client(images)
+        smashed = client(images)
         total = look(images, deployed.release(smashed, rng))
         for _ in range(observation.repeats - 1):
             total = total + look(images, deployed.release(smashed, rng))
         return total / observation.repeats if observation.repeats > 1 else total
 
     return shown
+
+
+Look = Callable[[Tensor, Tensor], Tensor]
+"""(images, released) -> what is seen of them."""
+
+
+def _look(plan: Plan, segments: Segments, server: State, deployed: Deployed, kind: LeakKind) -> Look:
+    if kind in ("inference", "training"):
+        return lambda _, released: released
+    plan.prepare(segments.server, server, training=False)
+    hidden, last = segments.behind
+    if kind == "hidden":
+        return lambda _, released: hidden(released)
+    return lambda images, released: deployed.answer(images, last(hidden(released)).softmax(dim=1))
 
 
 def _deployed(plan: Plan, segment: Segment, holding: Holding, client: int) -> Deployed:

@@ -2,9 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
-from fedsplit.attacks.base import legible
+from fedsplit.attacks.base import Attack, legible
+from fedsplit.attacks.inverse_network import InverseNetwork
+from fedsplit.attacks.linear_inverse import LinearInverse
+from fedsplit.attacks.nearest_neighbour import NearestNeighbour
 from fedsplit.records.leak import Leak
 from fedsplit.seeding import Seeds
 from tests.attacks.leaks import case, flat_client
@@ -29,6 +33,24 @@ def test_of_a_truncated_vector_the_largest_are_left() -> None:
         assert kept.sum(dim=1).eq(3).all()
         torch.testing.assert_close(after[kept], before[kept].log())
         torch.testing.assert_close((before * kept).sum(dim=1), before.topk(3, dim=1).values.sum(dim=1))
+
+
+@pytest.mark.parametrize(
+    ("attack", "top"),
+    [
+        (LinearInverse(), None),
+        (NearestNeighbour(), None),
+        (InverseNetwork(epochs=1, learning_rates=(0.003,)), None),
+        (InverseNetwork(epochs=1, learning_rates=(0.003,), top=3), 3),
+    ],
+    ids=["linear", "neighbour", "network", "network, truncated"],
+)
+def test_attacks_by_examples_look_at_logarithms(attack: Attack, top: int | None) -> None:
+    read = replace(legible(answers(), top), kind="inference")
+    found, expected = (attack.reconstruct(leak, Seeds(1)("attack")).images for leak in (answers(), read))
+    assert torch.equal(found, expected)
+    raw = attack.reconstruct(replace(answers(), kind="inference"), Seeds(1)("attack")).images
+    assert not torch.equal(found, raw)
 
 
 def test_other_leaks_are_as_they_were() -> None:
