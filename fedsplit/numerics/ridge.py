@@ -109,11 +109,11 @@ def _primal(features: Tensor, mean: Tensor, targets: Sequence[Tensor], judged: T
         centered = some.double() - mean
         scatter += centered.T @ centered
         moments = [moment + centered.T @ target for moment, target in zip(moments, theirs, strict=True)]
-    values, axes = torch.linalg.eigh(scatter)
+    values, axes = _spectrum(scatter)
     scores = (features[judged].double() - mean) @ axes
 
     def solution(loads: Tensor) -> _Solution:
-        return _Solution(values.clamp(min=0), loads, scores, lambda inverse: axes @ (loads * inverse[:, None]))
+        return _Solution(values, loads, scores, lambda inverse: axes @ (loads * inverse[:, None]))
 
     return [solution(axes.T @ moment) for moment in moments]
 
@@ -122,8 +122,7 @@ def _dual(features: Tensor, mean: Tensor, targets: Sequence[Tensor], judged: Ten
     gram = torch.zeros(len(features), len(features), dtype=torch.float64, device=features.device)
     for centered in _centered_columns(features, mean):
         gram += centered @ centered.T
-    values, vectors = torch.linalg.eigh(gram)
-    values = values.clamp(min=0)
+    values, vectors = _spectrum(gram)
     scores = vectors[judged] * values.sqrt()
 
     def solution(projected: Tensor) -> _Solution:
@@ -164,6 +163,17 @@ def _centered_columns(features: Tensor, mean: Tensor) -> Iterator[Tensor]:
     # By columns, since wide features in float64 may not fit into memory.
     for columns, center in zip(features.split(_CHUNK, dim=1), mean.split(_CHUNK), strict=True):
         yield columns.double() - center
+
+
+def _spectrum(scatter: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, ascending, and eigenvectors; values that are nothing but rounding are zero.
+
+    Centred rows have at least one of these. Under the least penalties it would pass for leverage, and where rows are
+    all but interpolated, leverage is what the left-out error hangs on: noise could then seem to be understood.
+    """
+    values, vectors = torch.linalg.eigh(scatter)
+    rounding = values[-1] * len(values) * torch.finfo(values.dtype).eps
+    return torch.where(values > rounding, values, 0.0), vectors
 
 
 def _inverse(values: Tensor) -> Tensor:

@@ -62,6 +62,21 @@ def test_blocks_left_out_in_closed_form_are_blocks_left_out_for_real(shape: tupl
     assert ridge.errors[0] == pytest.approx(torch.cat(squares).mean().item(), rel=1e-8)
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.3, 5.0])
+@pytest.mark.parametrize("strength", [1e-10, 1e-8, 1e-4])
+def test_rows_that_are_all_but_interpolated_are_left_out_for_real(strength: float, offset: float):
+    rng = Seeds(0)("noise")
+    features = torch.randn(300, 480, generator=rng).double() + offset
+    targets = torch.randn(300, 5, generator=rng).double()
+    squares: list[Tensor] = []
+    for row in range(0, 300, 60):
+        kept = torch.arange(300) != row
+        reference = Reference(alpha=strength * largest(features)).fit(features[kept], targets[kept])
+        squares.append((torch.as_tensor(reference.predict(features[row][None])) - targets[row]).square())
+    ridge = fit_ridge(features, targets, (strength,), judged=5)
+    assert ridge.errors[0] == pytest.approx(torch.cat(squares).mean().item(), rel=1e-3)
+
+
 def test_judging_some_rows_judges_them_alone():
     features, targets = problem(30, 5)
     every = [fit_ridge(features, targets, (0.1,), judged=count).errors[0] for count in (10, 30, 500)]
