@@ -96,6 +96,7 @@ class AdamMover(Mover):
             weight_decay=self._weight_decay,
             eps=_SMALLEST_DIVISOR,
             maximize=False,
+            fused=_fused(moved, gradients),
         )
 
 
@@ -118,7 +119,17 @@ class DescentMover(Mover):
             dampening=0.0,
             nesterov=False,
             maximize=False,
+            fused=_fused(moved, gradients),
         )
         for entries, momentum in zip(known, momenta, strict=True):
             if momentum is not None:
                 entries[_MOMENTUM] = momentum
+
+
+def _fused(moved: Sequence[Tensor], gradients: Sequence[Tensor]) -> bool | None:
+    """Whether all is done to a parameter in one pass. None: torch chooses, as it does for other devices than the CPU.
+
+    That pass goes through memory, and so takes it that a parameter and its gradient are laid out alike.
+    """
+    plain = all(tensor.is_cpu and tensor.is_contiguous() for tensor in (*moved, *gradients))
+    return True if plain else None

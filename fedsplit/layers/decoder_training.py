@@ -94,7 +94,7 @@ def decode(decoder: Decoder, seen: Tensor) -> Tensor:
 
 def _train(start: Decoder, material: Material, rate: float, epochs: int, batch_size: int, rng: Generator) -> Run:
     decoder, count = copy.deepcopy(start), len(material.images)
-    optimizer = torch.optim.Adam(decoder.parameters(), lr=rate)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=rate, fused=True)
     steps = epochs * -(-count // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.15)
     losses = [F.mse_loss(material.images.mean(dim=0, keepdim=True).expand_as(material.images), material.images).item()]

@@ -88,7 +88,7 @@ def _body(pixels: Tensor) -> nn.Sequential:
 
 def _fit(network: nn.Module, images: Images, rng: Generator) -> None:
     steps = max(_LEAST_STEPS, _EPOCHS * math.ceil(len(images) / _BATCH))
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=_WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=_WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
     pixels = images.pixels.float()
     for _ in range(steps):

@@ -44,7 +44,7 @@ def settings(request: pytest.FixtureRequest) -> Adam | StochasticGradientDescent
 )
 def test_it_moves_as_torchs_own_does_and_knows_the_same(settings, kind, arguments) -> None:
     module, other = network(), network()
-    mover, reference = settings.over(module), kind(other.parameters(), lr=0.1, **arguments)
+    mover, reference = settings.over(module), kind(other.parameters(), lr=0.1, fused=True, **arguments)
     for number in (1, 2, 3):
         step(module, mover, number)
         step(other, reference, number)
@@ -55,6 +55,22 @@ def test_it_moves_as_torchs_own_does_and_knows_the_same(settings, kind, argument
     }
     assert set(mover.memory) == set(known)
     assert all(torch.equal(value, known[key]) for key, value in mover.memory.items())
+
+
+def test_a_gradient_that_is_laid_out_otherwise_moves_the_same_values(settings) -> None:
+    def convolution() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Conv2d(3, 4, 2).double()
+
+    module, other = convolution().to(memory_format=torch.channels_last), convolution()
+    movers = settings.over(module), settings.over(other)
+    gradient = torch.linspace(-1, 1, other.weight.numel(), dtype=torch.float64).view_as(other.weight)
+    for number in (1, 2, 3):
+        for one, mover in zip((module, other), movers, strict=True):
+            one.weight.grad = number * gradient
+            mover.step()
+    assert not module.weight.is_contiguous()
+    torch.testing.assert_close(module.weight, other.weight, rtol=1e-12, atol=0, check_stride=False)
 
 
 def test_what_has_no_gradient_stays_and_counts_no_step(settings) -> None:
