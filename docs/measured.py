@@ -75,7 +75,12 @@ def cells(summary: Summary, row: Row) -> tuple[str, ...]:
     accuracy = f"{utility.mean or 0:.3f}{deviation}"
     readings = [row.reading(metric) for metric in summary.metrics]
     scores = (score(one.estimate, valid=row.valid) if one else "" for one in readings)
-    return (row.defense, row.attack + ("*" if row.worst_of else ""), accuracy, *scores)
+    return (row.defense, called(summary, row) + ("*" if row.worst_of else ""), accuracy, *scores)
+
+
+def called(summary: Summary, row: Row) -> str:
+    """The attack; beside its threat where there are several."""
+    return row.attack if len(summary.threats) == 1 else f"{row.attack} under {row.threat}"
 
 
 def score(found: Estimate, *, valid: bool) -> str:
@@ -98,7 +103,8 @@ def outside(text: str, summary: Summary) -> Iterator[str]:
     for name, attack, accuracy, *scores in ([cell.strip() for cell in line] for line in lines):
         if not attack:
             continue
-        row = next((one for one in summary.rows if (one.defense, one.attack) == (name, attack.rstrip("*"))), None)
+        known_as = (name, attack.rstrip("*"))
+        row = next((one for one in summary.rows if (one.defense, called(summary, one)) == known_as), None)
         if row is None:
             yield f"{name}, {attack}: not in this run"
             continue

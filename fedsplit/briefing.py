@@ -48,7 +48,7 @@ def _lines(scenario: Scenario, shape: Shape, classes: int, device: str) -> Itera
     for threat in scenario.threats:
         seen = ", ".join(_MEANINGS[asset] for asset in Asset if asset in threat.assets_without(scenario.withheld))
         conduct = ", and need not follow the protocol" if threat.active else ""
-        yield f"{threat.kind} sees or knows {seen}{conduct}"
+        yield f"{threat.title} sees or knows {seen}{conduct}"
     for duel in scenario.duels:
         uses = ", ".join(_MEANINGS[asset] for asset in Asset if asset in duel.attack.needs)
         where = f"{duel.leak} leak of round {duel.round}"

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from fedsplit.attacks.base import ActiveAttack, Attack
+from fedsplit.datasets.base import Dataset
 from fedsplit.errors import ScenarioError
 from fedsplit.records.images import Shape
 from fedsplit.scenario import UNDEFENDED, Cell, Scenario
@@ -18,6 +19,7 @@ def check(scenario: Scenario) -> None:
         _check_metrics,
         _check_hijacking,
         _check_attacks,
+        _check_auxiliary,
         _check_engine,
         _check_device,
     ):
@@ -105,6 +107,25 @@ def _check_attacks(scenario: Scenario) -> None:
         if not any(scenario.feeds(threat, attack) for threat in scenario.threats):
             remedy = "add a threat that has it, or attack the leak that holds it"
             raise ScenarioError(_hunger(scenario, attack), at=at, value=attack.kind, remedy=remedy)
+
+
+def _check_auxiliary(scenario: Scenario) -> None:
+    attacked = _files(scenario.dataset)
+    for index, threat in enumerate(scenario.threats):
+        at, own = f"threats.{index}.auxiliary", threat.auxiliary
+        if own.dataset is not None and _files(own.dataset) == attacked:
+            remedy = "leave it out: without it the adversary has images like these that no client holds"
+            reason = "is the data set that is attacked, and some of its images are the clients'"
+            raise ScenarioError(reason, at=f"{at}.dataset", value=own.dataset.kind, remedy=remedy)
+        if threat.active and own.title:
+            remedy = "leave it out, or use a threat that follows the protocol"
+            reason = "does not reach an active attack, which prepares before it is one adversary's or another's"
+            raise ScenarioError(reason, at=at, value=own.title, remedy=remedy)
+
+
+def _files(dataset: Dataset) -> dict[str, object]:
+    """What says which images a data set has, whatever is made of them."""
+    return {"kind": dataset.kind, **dataset.model_dump(exclude={"image_size", "limit", "near_duplicates", "stand_in"})}
 
 
 def _check_hijacking(scenario: Scenario) -> None:

@@ -25,8 +25,9 @@ Scorer = Callable[[Tensor], Score]
 class Bench:
     """What controls need around an attack.
 
-    score: the headline metric. anchor: its value for the mean auxiliary image. error, error_anchor: the same by the
-    mean squared error. undefended: whether this is the row without defense. passed: whether the same attack passed
+    score: the headline metric. anchor: its value for the mean of the adversary's images. error: the mean squared error,
+    error_anchor: its value for the mean of images like the targets, which no guess without a leak gets below.
+    undefended: whether this is the row without defense. passed: whether the same attack passed
     there (True on that row itself).
     defended, bare: what a client answers with and without the defense, in the phase of the leak.
     victim: a fingerprint of everything that was trained and of every copy the adversary might hold.

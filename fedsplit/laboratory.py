@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from fedsplit import document
 from fedsplit.cargo import loaded, unloaded
 from fedsplit.component import Settings, Trust
+from fedsplit.datasets.base import Dataset
 from fedsplit.engines.base import Engine
 from fedsplit.errors import DataError
 from fedsplit.federation.checkpoint import Checkpoint
@@ -28,7 +30,7 @@ from fedsplit.trial import fight, train
 from fedsplit.victim import Victim
 
 IMAGES = "images"
-"""Among what is handed over: the images themselves."""
+"""Among what is handed over: the images of the attacked data set, and after it, by number, those of the others."""
 
 
 class Assignment(Settings):
@@ -40,8 +42,8 @@ class Assignment(Settings):
     """The name of its folder."""
     folder: Path
     """The cell's."""
-    source: str
-    """A fingerprint of the images."""
+    sources: tuple[str, ...]
+    """Fingerprints of the images, data set by data set."""
     duel: int | None = None
     """Which of those about this victim; None for the training."""
     part: str = ""
@@ -72,15 +74,17 @@ class Assignment(Settings):
 class Laboratory:
     """The images, and the parties of each seed, drawn once."""
 
-    def __init__(self, scenario: Scenario, images: Images, engine: Engine) -> None:
-        """engine: what trains here; the scenario's own, or another one in its place."""
+    def __init__(self, scenario: Scenario, images: Sequence[Images], engine: Engine) -> None:
+        """images: of the attacked data set, and then of the scenario's others. engine: what trains here; the
+        scenario's own, or another one in its place."""
         self.scenario = scenario
         self._engine = engine
-        self.source = _source(images)
-        self.supplies: Handed = {IMAGES: loaded(images)}
+        self.sources = tuple(map(_source, images))
+        self.supplies: Handed = {_supply(number): loaded(one) for number, one in enumerate(images)}
         """What an assignment needs on a machine that has no such images."""
         self.note = _note(scenario, images)
-        self._parties = lru_cache(maxsize=None)(lambda seed: gather(scenario, images, Seeds(seed)))
+        attacked, *others = images
+        self._parties = lru_cache(maxsize=None)(lambda seed: gather(scenario, attacked, others, Seeds(seed)))
         self._cells = {cell.folder: cell for cell in scenario.cells}
         self._victims: dict[str, Victim] = {}
         """The last one that was trained or attacked here, by its cell."""
@@ -89,7 +93,7 @@ class Laboratory:
         """A training gives the victim, an attack the files of its part of the cell."""
         cell = self._cells[assignment.cell]
         if assignment.duel is None:
-            checkpoint = Checkpoint(assignment.folder, _training(self.scenario, cell, self.source))
+            checkpoint = Checkpoint(assignment.folder, _training(self.scenario, cell, self.sources[0]))
             victim = train(self.scenario, cell, self._parties(cell.seed), self._engine, checkpoint)
             self._victims = {assignment.cell: victim}
             return victim.packed()
@@ -108,7 +112,7 @@ class Laboratory:
         dumped = {key: value for key, value in self.scenario.only(cell).dump().items() if key != "engine"}
         # The scenario does not tell whether a stand-in stepped in, or whether the files have changed.
         hijacking = f"# hijacked by {cell.hijacker}\n" if cell.hijacker is not None else ""
-        return f"# images {self.source}\n{hijacking}{document.dump(dumped)}"
+        return f"# images {' '.join(self.sources)}\n{hijacking}{document.dump(dumped)}"
 
     def _victim(self, cell: Cell, handed: Handed) -> Victim:
         if cell.folder not in self._victims:
@@ -120,29 +124,36 @@ def do_elsewhere(settings: str, handed: Handed) -> Files:
     """Does an assignment in this process alone, on this machine's images or, where they are not those that are meant,
     on those among what is handed over. Raises DataError where there are none."""
     assignment = Assignment.model_validate_json(settings)
-    meant = (assignment.scenario, assignment.source)
+    meant = (assignment.scenario, assignment.sources)
     if meant not in _labs:
         # One process is one worker: here, too, numbers do not depend on the engine.
         parsed = parse({**json.loads(assignment.scenario), "engine": {"kind": "inline"}}, Trust())
-        images = _images(parsed, assignment.source, handed)
+        images = [
+            _images(dataset, source, handed.get(_supply(number)))
+            for number, (dataset, source) in enumerate(zip(parsed.datasets, assignment.sources, strict=True))
+        ]
         _labs.clear()
         _labs[meant] = Laboratory(parsed, images, parsed.engine)
     return dict(_labs[meant].do(assignment, handed))
 
 
-_labs: dict[tuple[str, str], Laboratory] = {}
-"""The last one of this process, by the scenario and the images' fingerprint."""
+_labs: dict[tuple[str, tuple[str, ...]], Laboratory] = {}
+"""The last one of this process, by the scenario and the images' fingerprints."""
 
 
-def _images(scenario: Scenario, source: str, handed: Handed) -> Images:
+def _supply(number: int) -> str:
+    return f"{IMAGES}-{number}" if number else IMAGES
+
+
+def _images(dataset: Dataset, source: str, supplied: Files | None) -> Images:
     try:
-        found = scenario.dataset.load()
+        found = dataset.load()
     except DataError:
-        if IMAGES not in handed:
+        if supplied is None:
             raise
-        found = unloaded(handed[IMAGES])
-    if _source(found) != source and IMAGES in handed:
-        found = unloaded(handed[IMAGES])
+        found = unloaded(supplied)
+    if _source(found) != source and supplied is not None:
+        found = unloaded(supplied)
     if _source(found) != source:
         remedy = "put the same files on every machine of the cluster"
         raise DataError("the images are other ones on this machine", at="dataset", remedy=remedy)
@@ -163,12 +174,14 @@ def _training(scenario: Scenario, cell: Cell, source: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _note(scenario: Scenario, images: Images) -> DataNote:
+def _note(scenario: Scenario, all_images: Sequence[Images]) -> DataNote:
+    images = all_images[0]
+    notice = "; ".join(dict.fromkeys(one.notice for one in all_images if one.notice))
     sizes = torch.bincount(torch.unique(images.groups, return_inverse=True)[1])
     return DataNote(
         kind=scenario.dataset.kind,
-        stand_in=bool(images.notice),
-        notice=images.notice,
+        stand_in=bool(notice),
+        notice=notice,
         images=len(images),
         duplicates=images.duplicates,
         grouped=int(sizes[sizes > 1].sum()),

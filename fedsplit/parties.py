@@ -1,10 +1,12 @@
 """Who holds what in all cells of one seed, before anything is trained."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fedsplit.auxiliary import AuxiliaryImages
 from fedsplit.errors import DataError
 from fedsplit.federation.roles import FederationData
 from fedsplit.layers.evaluator import Evaluator, train_evaluator
@@ -17,16 +19,19 @@ from fedsplit.seeding import Seeds
 
 @dataclass(frozen=True)
 class Parties:
-    """The clients' rows, the adversary's images, and the judge."""
+    """The clients' rows, the adversaries' images, and the judge. auxiliary: of every one, and of the ideal."""
 
     images: Images
     data: FederationData
-    auxiliary: Auxiliary
+    auxiliary: Mapping[AuxiliaryImages, Auxiliary]
     evaluator: Evaluator | None
 
 
-def gather(scenario: Scenario, images: Images, seeds: Seeds) -> Parties:
-    """Draws the roles, deals the private rows to clients, chooses the targets, trains the evaluator."""
+def gather(scenario: Scenario, images: Images, others: Sequence[Images], seeds: Seeds) -> Parties:
+    """Draws the roles, deals the private rows to clients, chooses the targets, trains the evaluator.
+
+    others: of the scenario's other data sets, in their order.
+    """
     roles, owned = deal(scenario, images, seeds)
     targets = _targets(scenario, roles, seeds)
     visiting = (
@@ -42,7 +47,8 @@ def gather(scenario: Scenario, images: Images, seeds: Seeds) -> Parties:
     )
     judged = any(metric.evaluated for metric in scenario.metrics)
     evaluator = train_evaluator(images.at(roles.evaluation), seeds.child("evaluator")) if judged else None
-    return Parties(images, data, _auxiliary(scenario, images, roles), evaluator)
+    own = equip(scenario, images, others, roles, seeds)
+    return Parties(images, data, {kind: _auxiliary(scenario, *parts) for kind, parts in own.items()}, evaluator)
 
 
 def deal(scenario: Scenario, images: Images, seeds: Seeds) -> tuple[Drawn, tuple[Tensor, ...]]:
@@ -59,6 +65,25 @@ def deal(scenario: Scenario, images: Images, seeds: Seeds) -> tuple[Drawn, tuple
     return roles, tuple(roles.private[place] for place in places)
 
 
+def equip(
+    scenario: Scenario, images: Images, others: Sequence[Images], roles: Drawn, seeds: Seeds
+) -> dict[AuxiliaryImages, tuple[Images, Images]]:
+    """What each adversary, and the ideal one, learns from, and stops and chooses by. Raises DataError where there is
+    too little of it."""
+    elsewhere = dict(zip(scenario.others, others, strict=True))
+    learned, validation = images.at(roles.auxiliary), images.at(roles.validation)
+    return {
+        own: own.choose(
+            learned,
+            validation,
+            images,
+            None if own.dataset is None else elsewhere[own.dataset],
+            seeds("auxiliary", own.title),
+        )
+        for own in (AuxiliaryImages(), *(threat.auxiliary for threat in scenario.threats))
+    }
+
+
 def _targets(scenario: Scenario, roles: Drawn, seeds: Seeds) -> Tensor:
     pool = roles.private if scenario.targets.source == "private" else roles.test
     wanted = len(pool) if scenario.targets.count == "all" else scenario.targets.count
@@ -70,10 +95,8 @@ def _holding(images: Images, rows: Tensor, targets: Tensor) -> Holding:
     return Holding(own.pixels, own.labels, torch.ones(len(rows)), rows, torch.isin(rows, targets))
 
 
-def _auxiliary(scenario: Scenario, images: Images, roles: Drawn) -> Auxiliary:
+def _auxiliary(scenario: Scenario, learned: Images, validation: Images) -> Auxiliary:
     # Copies on the attack's device: an adversary's tensors share no storage with anybody else's.
-    learned, validation = images.at(roles.auxiliary), images.at(roles.validation)
-
     def own(pixels: Tensor) -> Tensor:
         return pixels.to(scenario.device, scenario.dtype, copy=True)
 

@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from fedsplit.attacks.base import ATTACKS, ActiveAttack, AnyAttack, Attack, hijacked
 from fedsplit.component import Settings
-from fedsplit.datasets.base import AnyDataset
+from fedsplit.datasets.base import AnyDataset, Dataset
 from fedsplit.defenses.base import AnyDefense, Defense
 from fedsplit.engines.base import AnyEngine
 from fedsplit.federation.hijacking import Hijacking
@@ -82,6 +82,17 @@ class Scenario(Settings):
     def dtype(self) -> torch.dtype:
         """The floating type of images and parameters."""
         return DTYPES[self.precision]
+
+    @property
+    def datasets(self) -> tuple[Dataset, ...]:
+        """The attacked one, then those of which some adversary learns instead."""
+        return (self.dataset, *self.others)
+
+    @property
+    def others(self) -> tuple[Dataset, ...]:
+        """The data sets of which some adversary learns instead of the attacked one."""
+        own = (threat.auxiliary.dataset for threat in self.threats)
+        return tuple(dict.fromkeys(dataset for dataset in own if dataset is not None))
 
     @property
     def rows(self) -> tuple[tuple[str, Defense], ...]:

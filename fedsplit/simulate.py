@@ -28,7 +28,7 @@ def simulate(
     with writing(root):
         run.begin(document.dump(scenario.dump()), card, [cell.folder for cell in scenario.cells])
     engine.begin()
-    lab = Laboratory(scenario, scenario.dataset.load(), engine)
+    lab = Laboratory(scenario, [dataset.load() for dataset in scenario.datasets], engine)
     say(_told(lab.note))
     due = {cell.folder: cell for cell in scenario.cells if _is_due(lab, run.cell(cell.folder), cell, say)}
     parts = {
@@ -72,7 +72,7 @@ def _assignments(lab: Laboratory, run: RunFolder, cell: Cell, parts: Sequence[st
             _finish(folder, parts)
         return
     training = Assignment(
-        scenario=json.dumps(lab.scenario.dump()), cell=cell.folder, folder=folder.path.absolute(), source=lab.source
+        scenario=json.dumps(lab.scenario.dump()), cell=cell.folder, folder=folder.path.absolute(), sources=lab.sources
     )
     yield training
     judge = replace(cell, row=UNDEFENDED, defense=lab.scenario.defenses[UNDEFENDED])

@@ -13,7 +13,7 @@ from fedsplit.checks import check_cuts
 from fedsplit.component import Trust
 from fedsplit.engines.base import Engine
 from fedsplit.errors import ControlError
-from fedsplit.parties import deal
+from fedsplit.parties import deal, equip
 from fedsplit.progress import observed_by
 from fedsplit.reading import load
 from fedsplit.records.outcome import Outcomes
@@ -50,13 +50,14 @@ def check(path: Path, edits: Sequence[str], *, smoke: bool, plugins: bool) -> No
     scenario = load(path, assignments=edits, trust=Trust(plugins=plugins), smoke=smoke)
     shape, classes = scenario.dataset.shape(), scenario.dataset.classes()
     check_cuts(scenario, shape, classes)
-    images = scenario.dataset.load()
+    images, *others = (dataset.load() for dataset in scenario.datasets)
     for seed in scenario.seeds:
-        deal(scenario, images, Seeds(seed))
+        roles, _ = deal(scenario, images, Seeds(seed))
+        equip(scenario, images, others, roles, Seeds(seed))
     console = Console(highlight=False, soft_wrap=True)
     console.print(card(scenario, shape, classes), markup=False)
-    if images.notice:
-        console.print(images.notice, style="bold yellow", markup=False)
+    for notice in dict.fromkeys(one.notice for one in (images, *others) if one.notice):
+        console.print(notice, style="bold yellow", markup=False)
     console.print(f"estimate       {estimate(scenario, shape, classes, len(images))}", markup=False)
     console.print("the scenario is valid", style="green")
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from fedsplit.auxiliary import AuxiliaryImages
 from fedsplit.controls import Bench, Judged, judge
 from fedsplit.engines.base import Engine
 from fedsplit.errors import EngineError, blaming
@@ -21,7 +22,7 @@ from fedsplit.records.leak import Query
 from fedsplit.records.outcome import BytesPerStep, Outcome, Utility
 from fedsplit.records.truth import Truth
 from fedsplit.scenario import UNDEFENDED, Cell, Duel, Scenario
-from fedsplit.scoring import MEAN_IMAGE, Scoreboard, anchors
+from fedsplit.scoring import MEAN_IMAGE, Scoreboard, anchors, mean_image
 from fedsplit.training import Training
 from fedsplit.victim import Victim
 
@@ -37,7 +38,7 @@ def train(scenario: Scenario, cell: Cell, parties: Parties, engine: Engine, chec
             plan, start = _warm_started(plan, parties.data.public)
         if (hijacker := scenario.hijacker(cell)) is not None:
             with blaming(f"attack {cell.hijacker}"):
-                start = replace(start, server_memory=hijacker.prepare(parties.auxiliary))
+                start = replace(start, server_memory=hijacker.prepare(parties.auxiliary[AuxiliaryImages()]))
         recording = scenario.recording(cell)
         training = Training(scenario.protocol, plan, start, parties.data, recording, checkpoint)
         return Victim(plan, engine.train(training), parties)
@@ -52,12 +53,14 @@ def fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed:
 def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed: bool) -> tuple[Outcome, Exhibit]:
     plan, trained, parties = victim.plan, victim.trained, victim.parties
     seeds = plan.seeds.child(duel.attack_name, duel.leak, duel.round)
+    own, ideal = parties.auxiliary[duel.threat.auxiliary], parties.auxiliary[AuxiliaryImages()]
+    looked_at = Observation(duel.leak, duel.round, defended=True, repeats=duel.attack.repeats)
     with blaming(f"defense {cell.row}"):
         clients = victims(trained, parties.data, duel.leak, duel.round)
         defended, bare = (
             # A copy, for what an attack writes into its leak is nobody else's business.
             [
-                deepcopy(victim.observe(Observation(duel.leak, duel.round, known, client, duel.attack.repeats)))
+                deepcopy(victim.observe(duel.threat.auxiliary, replace(looked_at, defended=known, client=client)))
                 for client in clients
             ]
             for known in (True, False)
@@ -67,13 +70,13 @@ def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed
     private = parties.images.at(torch.cat([one.rows for one in exposed]))
     truth = Truth(private.pixels.to(plan.dtype), private.labels)
     board = Scoreboard(scenario.metrics, truth, parties.evaluator, seeds)
-    trivial = anchors(truth, parties.auxiliary)
+    trivial = anchors(truth, own)
     anchored = {name: board.means(guess) for name, guess in trivial.items()}
     headline = next(metric for metric in scenario.metrics if metric.name == scenario.headline)
     anchor = anchored[MEAN_IMAGE][headline.name]
     if anchor is None:
         raise EngineError("gives the mean image no finite score", at=f"metric {headline.name}", remedy="mend it")
-    error_anchor = board.score(_ERROR, trivial[MEAN_IMAGE]).mean
+    error_anchor = board.score(_ERROR, mean_image(truth, ideal)).mean
     assert error_anchor is not None, "the mean image has a squared error"
     bench = Bench(
         score=lambda guess: board.score(headline, guess),
@@ -115,7 +118,7 @@ def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed
         dropped=trained.standing.dropped,
         hijacked=cell.hijacker is not None,
     )
-    return outcome, board.exhibit(headline, guess, parties.auxiliary, torch.cat([_smashed(one) for one in exposed]))
+    return outcome, board.exhibit(headline, guess, own, torch.cat([_smashed(one) for one in exposed]))
 
 
 def _queries(exposed: Exposure) -> Query:

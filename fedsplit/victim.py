@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
+from fedsplit.auxiliary import AuxiliaryImages
 from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.errand import Deferred, Files
 from fedsplit.federation.evaluation import Evaluation
@@ -29,10 +30,16 @@ class Victim:
     parties: Parties
 
     @cached_property
-    def observe(self) -> Callable[[Observation], Exposure]:
-        """What anybody could see or know of it; the last few answers are remembered, and are not to be written into."""
+    def observe(self) -> Callable[[AuxiliaryImages, Observation], Exposure]:
+        """What anybody with these images could see or know of it; the last few answers are remembered, and are not to
+        be written into."""
         kept = _OBSERVED * len(self.trained.standing.deployed)
-        return lru_cache(kept)(partial(expose, self.plan, self.trained, self.parties.data, self.parties.auxiliary))
+
+        def observed(own: AuxiliaryImages, observation: Observation) -> Exposure:
+            return expose(self.plan, self.trained, self.parties.data, self.parties.auxiliary[own], observation)
+
+        # Settings are frozen, so these have a hash, which their type does not tell.
+        return lru_cache(kept)(observed)  # pyright: ignore[reportReturnType]
 
     def packed(self) -> Files:
         """All but the parties and the clients' optimisers, which no attack sees."""

@@ -14,6 +14,7 @@ from fedsplit.records.images import Images
 from tests import tiny
 from tests.absent import VARIABLE
 
+OTHERS = "threats=[{kind: curious_server, auxiliary: {dataset: {kind: 'tests.absent:SomewhereDigits', limit: 200}}}]"
 DIGITS = "dataset={kind: 'tests.absent:SomewhereDigits', limit: 200}"
 
 
@@ -28,16 +29,17 @@ def test_images_arrive_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("there", ["nothing", "others", "here"])
+@pytest.mark.parametrize("attacked", [DIGITS, f"dataset={{kind: phantoms, image_size: 8, count: 300}}|{OTHERS}"])
 def test_an_assignment_is_done_on_the_images_that_are_meant(
-    there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    there: str, attacked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, "here")
-    scenario = tiny.scenario(DIGITS, "protocol.rounds=1")
-    lab = Laboratory(scenario, scenario.dataset.load(), scenario.engine)
+    scenario = tiny.scenario(*attacked.split("|"), "protocol.rounds=1")
+    lab = Laboratory(scenario, [dataset.load() for dataset in scenario.datasets], scenario.engine)
     cell = next(iter(scenario.cells)).folder
     # By a name of its own, so that what another test's process knows is of no use.
     text = json.dumps({**scenario.dump(), "name": there})
-    assignment = Assignment(scenario=text, cell=cell, folder=tmp_path / "there", source=lab.source)
+    assignment = Assignment(scenario=text, cell=cell, folder=tmp_path / "there", sources=lab.sources)
     monkeypatch.setenv(VARIABLE, there)
     if there != "here":
         with pytest.raises(DataError):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedsplit.auxiliary import AuxiliaryImages
 from fedsplit.errors import DataError
 from fedsplit.parties import Parties, deal, gather
 from fedsplit.records.images import Images
@@ -22,9 +23,14 @@ SETTINGS = (
 SPLITS = ("from: private, count: 40", "from: test, count: 40", "from: private, count: all", "from: test, count: 9999")
 
 
+def loaded(scenario: Scenario) -> tuple[Images, list[Images]]:
+    attacked, *others = (dataset.load() for dataset in scenario.datasets)
+    return attacked, others
+
+
 def gathered(*assignments: str, seed: int = 0) -> tuple[Scenario, Parties]:
     scenario = tiny.scenario(*SETTINGS, *assignments)
-    return scenario, gather(scenario, scenario.dataset.load(), Seeds(seed))
+    return scenario, gather(scenario, *loaded(scenario), Seeds(seed))
 
 
 def keys(pixels: Tensor) -> set[bytes]:
@@ -33,7 +39,8 @@ def keys(pixels: Tensor) -> set[bytes]:
 
 
 def every_role(parties: Parties) -> list[Tensor]:
-    adversary = (parties.auxiliary.images, parties.auxiliary.validation_images)
+    ideal = parties.auxiliary[AuxiliaryImages()]
+    adversary = (ideal.images, ideal.validation_images)
     held = torch.cat([holding.pixels for holding in parties.data.holdings])
     return [held, parties.data.test.pixels, parties.data.public.pixels, *adversary]
 
@@ -83,12 +90,13 @@ def test_what_the_adversary_holds_is_a_copy(precision: str) -> None:
     held = (*parties.data.holdings, *parties.data.visitors, parties.data.test, parties.data.public)
     known += [value for each in held for value in vars(each).values() if isinstance(value, Tensor)]
     owned = {tensor.untyped_storage().data_ptr() for tensor in known}
-    own = [getattr(parties.auxiliary, name) for name in Auxiliary.__dataclass_fields__]
+    ideal = parties.auxiliary[AuxiliaryImages()]
+    own = [getattr(ideal, name) for name in Auxiliary.__dataclass_fields__]
     assert len(own) == 4 and all(tensor.untyped_storage().data_ptr() not in owned for tensor in own)
-    assert parties.auxiliary.images.dtype == parties.auxiliary.validation_images.dtype == scenario.dtype
+    assert ideal.images.dtype == ideal.validation_images.dtype == scenario.dtype
     before = images.pixels.clone()
-    parties.auxiliary.images.fill_(7.0)
-    parties.auxiliary.labels.fill_(7)
+    ideal.images.fill_(7.0)
+    ideal.labels.fill_(7)
     assert torch.equal(images.pixels, before)
 
 

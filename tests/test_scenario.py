@@ -141,6 +141,15 @@ REFUSED = (
     ("defenses.both=[{kind: low_rank, rank: 0}]", ("defenses.both.0.rank: 0: ",)),
     ("precision=float16", ("precision: 'float16': ",)),
     ("device=tpu", ("device: 'tpu': ",)),
+    ("threats=[{kind: curious_server, auxiliary: {count: 3}}]", ("threats.0.auxiliary.count: 3: ",)),
+    (
+        "threats=[{kind: curious_server, auxiliary: {dataset: {kind: mnits}}}]",
+        ("threats.0.auxiliary.dataset: ", "'mnist'"),
+    ),
+    (
+        "threats=[{kind: curious_server, auxiliary: {dataset: {kind: mnist, limit: 0}}}]",
+        ("threats.0.auxiliary.dataset.limit: 0: ",),
+    ),
     # missing
     ("defenses.noise={kind: gaussian_noise}", ("defenses.noise.std: ", "add this key")),
     ("defenses.both=[{kind: none}, {kind: low_rank}]", ("defenses.both.1.rank: ", "add this key")),
@@ -246,6 +255,25 @@ def test_behind_the_cut_an_attack_looks_where_its_threat_does() -> None:
     ]
     recording = scenario.recording(next(scenario.cells))
     assert (recording.inference, recording.training) == ((1, 2, 3), (3,))
+
+
+def test_a_threat_is_called_after_what_its_images_lack() -> None:
+    own = ("", ", auxiliary: {count: 40}", ", auxiliary: {without: [3], dataset: {kind: phantoms}}", ", auxiliary: {}")
+    scenario = tiny.scenario(f"threats=[{', '.join(f'{{kind: curious_server{words}}}' for words in own)}]")
+    assert [duel.threat_name for duel in scenario.duels] == [
+        "curious_server",
+        "curious_server (40 images)",
+        "curious_server (knows phantoms; without 3)",
+        "curious_server-2",
+    ]
+    assert [dataset.kind for dataset in scenario.datasets] == ["digits", "phantoms"]
+
+
+def test_the_attacked_data_set_is_no_other_one() -> None:
+    other = "threats=[{kind: curious_server, auxiliary: {dataset: {kind: digits, image_size: 16}}}]"
+    line = refusal(tiny.raw(other))
+    assert line.startswith("threats.0.auxiliary.dataset: 'digits': is the data set that is attacked")
+    assert tiny.scenario(other, "dataset={kind: phantoms}").others[0].kind == "digits"
 
 
 @pytest.mark.parametrize("attack", ["{kind: likelihood}", "{kind: linear_inverse, leak: training}"])
@@ -507,6 +535,12 @@ SETTINGS = VALUES.map(json.dumps) | st.text(max_size=8)
 @given(st.lists(st.builds("{}={}".format, PATHS, SETTINGS) | st.text(max_size=12), max_size=3), st.booleans())
 def test_any_assignments_are_a_scenario_or_one_line(folder: Path, assignments: list[str], smoke: bool) -> None:
     answered(read(SHIPPED[0].read_text(), folder, tuple(assignments), smoke=smoke))
+
+
+def test_who_serves_is_nobody_with_images_of_its_own() -> None:
+    threats = "threats=[{kind: curious_server}, {kind: malicious_server, auxiliary: {count: 40}}]"
+    line = refusal(tiny.raw(threats))
+    assert line.startswith("threats.1.auxiliary: '40 images': does not reach an active attack")
 
 
 MALICIOUS = "threats=[{kind: curious_server}, {kind: malicious_server}]"

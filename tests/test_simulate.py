@@ -417,6 +417,32 @@ def test_a_headline_without_a_number_is_refused_and_any_other_metric_without_one
 # What an adversary is handed, and what is done with it.
 
 
+def test_the_worse_its_images_the_less_an_adversary_rebuilds(tmp_path: Path) -> None:
+    own = ("", ", auxiliary: {count: 24}", ", auxiliary: {dataset: {kind: phantoms, count: 400, image_size: 8}}")
+    threats = f"threats=[{', '.join(f'{{kind: curious_server{words}}}' for words in own)}]"
+    settings = (
+        "dataset.limit=900",
+        "defenses={}",
+        "attacks=[{kind: linear_inverse}, {kind: nearest_neighbour}]",
+        "targets.count=60",
+    )
+    both, _ = run(tmp_path / "all", *settings, threats)
+    alone, _ = run(tmp_path / "ideal", *settings)
+    ideal, few, strange = (
+        {outcome.attack: outcome for outcome in both.outcomes if outcome.threat == name}
+        for name in dict.fromkeys(outcome.threat for outcome in both.outcomes)
+    )
+    assert [outcome.scores for outcome in ideal.values()] == [outcome.scores for outcome in alone.outcomes]
+    for attack, best in ideal.items():
+        reached = [one[attack].scores["psnr"].mean or 0 for one in (few, strange)]
+        assert max(reached) < (best.scores["psnr"].mean or 0)
+        assert best.valid
+    anchors = [one["linear_inverse"].anchors["mean_image"]["psnr"] or 0 for one in (ideal, few, strange)]
+    assert anchors[0] > anchors[1] > anchors[2], "what there is to beat is the mean of its own images"
+    assert few["linear_inverse"].valid and strange["linear_inverse"].valid
+    assert len({outcome.training_seconds for outcome in both.outcomes}) == 1, "one victim for all of them"
+
+
 def test_a_leak_shares_no_memory_with_any_party(tmp_path: Path) -> None:
     Average.told.clear()
     settings = [f"attacks=[{{kind: '{HERE}:Average', leak: training}}, {{kind: '{HERE}:Average'}}]", "defenses={}"]

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import torch
 
+from fedsplit.auxiliary import AuxiliaryImages
 from fedsplit.federation.exposure import Observation
 from fedsplit.federation.ledger import Recording
 from fedsplit.parties import Parties
@@ -18,7 +19,7 @@ RECORDING = Recording(training=(1, 2), inference=(1, 2))
 def victim(cell: Path, protocol: SplitFedV1 | Parallel) -> Victim:
     plan, data = plan_of(), federation()
     trained = train(cell, plan, data, protocol, RECORDING)
-    return Victim(plan, trained, Parties(images(20, seed=3), data, auxiliary(), None))
+    return Victim(plan, trained, Parties(images(20, seed=3), data, {AuxiliaryImages(): auxiliary()}, None))
 
 
 def test_what_was_packed_is_attacked_as_what_was_not(tmp_path: Path) -> None:
@@ -33,7 +34,7 @@ def test_what_was_packed_is_attacked_as_what_was_not(tmp_path: Path) -> None:
             assert bits(dict(state)) == bits(dict(other))
         for kind in ("inference", "training"):
             observation = Observation(kind, 2, True, None if isinstance(protocol, SplitFedV1) else 1)
-            mine, theirs = (tensors_of(one.observe(observation).leak) for one in (own, arrived))
+            mine, theirs = (tensors_of(one.observe(AuxiliaryImages(), observation).leak) for one in (own, arrived))
             assert len(mine) == len(theirs) > 10
             assert all(torch.equal(one, other) for one, other in zip(mine, theirs, strict=True))
 

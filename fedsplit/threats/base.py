@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
+from fedsplit.auxiliary import AuxiliaryImages
 from fedsplit.component import Component, Family
 from fedsplit.records.leak import Asset, Leak, LeakKind, closure
 
@@ -24,6 +25,13 @@ class Threat(Component):
     repeats: bool = False
     """Whether every target is answered again and again, as where an image is sent more than once, so that it can wait
     for more answers. At training steps there is one of each."""
+    auxiliary: AuxiliaryImages = AuxiliaryImages()
+    """Which images of its own it learns from."""
+
+    @property
+    def title(self) -> str:
+        """The kind, and how its own images fall short of the ideal case."""
+        return f"{self.kind} ({self.auxiliary.title})" if self.auxiliary.title else self.kind
 
     @property
     @abstractmethod
