@@ -4,7 +4,7 @@ attacks against collaborative inference", ACSAC 2019; black-box, with auxiliary 
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator
 
 from fedsplit.attacks.base import Attack, Check, ask, legible, release_varies
@@ -41,19 +41,36 @@ class InverseNetwork(Attack):
     top: PositiveInt | None = None
     """How many of the largest confidences of an answer it looks at; None for all. Without effect at other leaks."""
 
+    adversarial: NonNegativeFloat = 0.0
+    """Weight of a critic that learns to tell the attacker's own images from rebuilt ones: the length of its gradient at
+    the images, relative to the squared error's. With one, images look more like images and err more, and the weights
+    of the last epoch are kept."""
+
+    @property
+    def title(self) -> str:
+        """The kind, and whether a critic judges it."""
+        return f"{self.kind} with critic" if self.adversarial else self.kind
+
     def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:
-        """What the decoder of the least validation loss makes of the targets."""
+        """What the decoder makes of the targets."""
         leak = legible(leak, self.top)
         assert leak.smashed is not None
         seeds = Seeds(int(torch.randint(2**62, (), generator=rng)))
         material = _material(leak, seeds)
         training = DecoderTraining(
-            self.width, self.depth, self.epochs, self.batch_size, self.learning_rates, self.trial_epochs
+            self.width,
+            self.depth,
+            self.epochs,
+            self.batch_size,
+            self.learning_rates,
+            self.trial_epochs,
+            self.adversarial,
         )
         run = training.run(material, leak.image_shape, seeds)
         settings = (
             f"learning rate {run.rate:g}, weights of epoch {run.best_epoch} of {self.epochs}, "
             f"sites {run.start.sites.name}, {'fresh releases' if material.release is not None else 'one release'}"
+            f"{f', critic of weight {self.adversarial:g}' if self.adversarial else ''}"
         )
         evidence = Evidence(run.losses, fingerprint(run.start), fingerprint(run.last), settings)
         return Reconstruction(decode(run.best, leak.smashed), evidence)

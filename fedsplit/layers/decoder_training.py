@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from fedsplit.layers.critic import Critic
 from fedsplit.layers.decoder import Decoder
 from fedsplit.layers.site_map import SiteMap, fit_site_map
 from fedsplit.layers.sites import sites_of
@@ -18,6 +19,7 @@ from fedsplit.records.images import Shape
 from fedsplit.seeding import Seeds
 
 _CHUNK = 256
+_CRITIC_RATE = 0.0005
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ class Run:
 @dataclass(frozen=True)
 class DecoderTraining:
     """width: hidden units of the decoder at each row. depth: hidden layers of its local network. epochs: passes over
-    the images with the chosen learning rate, trial_epochs for each of the rates that are tried (peak rates of Adam)."""
+    the images with the chosen learning rate, trial_epochs for each of the rates that are tried (peak rates of Adam).
+    adversarial: how far a critic moves the images, relative to the squared error; zero: there is none. What looks real
+    is not what errs least, so with one the last weights are the best."""
 
     width: int
     depth: int
@@ -57,12 +61,18 @@ class DecoderTraining:
     batch_size: int
     learning_rates: tuple[float, ...]
     trial_epochs: int
+    adversarial: float = 0.0
 
     def run(self, material: Material, image: Shape, seeds: Seeds) -> Run:
         """From a closed-form linear map, or the mean image where that is better."""
         start = self._decoder(material, image, seeds)
         rate = self._rate(start, material, seeds)
-        return _train(start, material, rate, self.epochs, self.batch_size, seeds("train"))
+        if not self.adversarial:
+            return _train(start, material, rate, self.epochs, self.batch_size, seeds("train"))
+        with seeds.fork("critic"):
+            critic = Critic(image, _CRITIC_RATE, material.images)
+        found = _train(start, material, rate, self.epochs, self.batch_size, seeds("train"), critic, self.adversarial)
+        return replace(found, best=found.last, best_epoch=self.epochs)
 
     def _decoder(self, material: Material, image: Shape, seeds: Seeds) -> Decoder:
         candidates = sites_of(tuple(material.seen.shape[1:]), image)
@@ -92,7 +102,16 @@ def decode(decoder: Decoder, seen: Tensor) -> Tensor:
         return torch.cat([decoder(some) for some in seen.split(_CHUNK)])
 
 
-def _train(start: Decoder, material: Material, rate: float, epochs: int, batch_size: int, rng: Generator) -> Run:
+def _train(
+    start: Decoder,
+    material: Material,
+    rate: float,
+    epochs: int,
+    batch_size: int,
+    rng: Generator,
+    critic: Critic | None = None,
+    adversarial: float = 0.0,
+) -> Run:
     decoder, count = copy.deepcopy(start), len(material.images)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=rate, fused=True)
     steps = epochs * -(-count // batch_size)
@@ -106,9 +125,14 @@ def _train(start: Decoder, material: Material, rate: float, epochs: int, batch_s
             images, seen = material.images[rows], material.seen[rows]
             if material.release is not None:
                 seen = material.release(images, rng).to(seen)
-            step_loss = F.mse_loss(decoder(seen), images)
+            rebuilt = decoder(seen)
+            step_loss = F.mse_loss(rebuilt, images)
             optimizer.zero_grad()
-            step_loss.backward()
+            if critic is None:
+                step_loss.backward()
+            else:
+                rebuilt.backward(_pulled(rebuilt, images, critic, adversarial))
+                critic.learn(images, rebuilt)
             optimizer.step()
             schedule.step()
             total += step_loss.detach() * len(rows)
@@ -117,6 +141,14 @@ def _train(start: Decoder, material: Material, rate: float, epochs: int, batch_s
         if loss < best_loss:
             best, best_epoch, best_loss = copy.deepcopy(decoder), epoch, loss
     return Run(start, rate, best, best_epoch, decoder, loss, tuple(losses))
+
+
+def _pulled(rebuilt: Tensor, images: Tensor, critic: Critic, adversarial: float) -> Tensor:
+    """The gradient at the rebuilt images of both losses, the critic's in a fixed proportion to the squared error's, so
+    that its weight means the same whatever the images and however far the training is."""
+    towards = 2 * (rebuilt.detach() - images) / images.numel()
+    pull = critic.pull(rebuilt)
+    return towards + adversarial * towards.norm() / pull.norm().clamp(min=torch.finfo(pull.dtype).tiny) * pull
 
 
 def _error(fitted: SiteMap, material: Material) -> float:

@@ -6,11 +6,17 @@ from torch import Tensor
 
 from fedsplit.attacks.inverse_network import InverseNetwork
 from fedsplit.attacks.linear_inverse import LinearInverse
+from fedsplit.layers.critic import Critic
+from fedsplit.layers.decoder_training import _pulled
 from fedsplit.progress import observed_by
 from fedsplit.seeding import Seeds
-from tests.attacks.leaks import Case, Release, case, noisy, rows_client, undefended, useless
+from tests.attacks.leaks import Case, Release, case, map_client, noisy, rows_client, undefended, useless
 
 QUICK = InverseNetwork(epochs=6, batch_size=16, learning_rates=(0.003,))
+
+
+def loud(smashed: Tensor, rng: torch.Generator) -> Tensor:
+    return smashed + 3 * smashed.std() * torch.randn(smashed.shape, generator=rng).to(smashed)
 
 
 def reconstruct(attack: InverseNetwork, about: Case):
@@ -104,3 +110,48 @@ def test_whoever_watches_sees_the_epochs_pass():
     with observed_by(watcher):
         reconstruct(QUICK, case())
     assert watcher.steps == [6]
+
+
+def sharpness(images: Tensor) -> float:
+    return images.clamp(0, 1).diff(dim=3).square().mean().sqrt().item()
+
+
+def test_with_a_critic_images_are_as_sharp_as_images_are_and_err_a_little_more():
+    about = case(map_client, loud)
+    plain, judged = (
+        reconstruct(QUICK.model_copy(update={"epochs": 30, "adversarial": weight}), about) for weight in (0.0, 0.3)
+    )
+    true = sharpness(about.truth)
+    assert sharpness(plain.images) < 0.8 * true, "squared errors make of doubt a blur"
+    assert abs(sharpness(judged.images) - true) < 0.6 * abs(sharpness(plain.images) - true)
+    assert about.error(plain.images) < about.error(judged.images) < 1.25 * about.error(plain.images) < about.anchor
+    assert "weights of epoch 30 of 30" in judged.evidence.settings
+    assert judged.evidence.settings.endswith("critic of weight 0.3")
+    assert InverseNetwork(adversarial=0.3).title == "inverse_network with critic"
+
+
+def test_a_critic_pulls_in_proportion_to_the_squared_error():
+    found: list[float] = []
+    for scale in (1.0, 100.0):
+        with Seeds(0).fork("critic"):
+            critic = Critic((1, 12, 12), 0.001, torch.zeros(()))
+        images = torch.rand(8, 1, 12, 12, generator=Seeds(0)("images"))
+        rebuilt = images + scale * 1e-3 * torch.randn(images.shape, generator=Seeds(1)("images"))
+        towards = 2 * (rebuilt - images) / images.numel()
+        added = _pulled(rebuilt, images, critic, 0.5) - towards
+        found.append(float(added.norm() / towards.norm()))
+    assert found == pytest.approx([0.5, 0.5], rel=1e-4)
+
+
+def test_a_critic_learns_to_tell_real_images_and_what_it_says_makes_them_pass():
+    with Seeds(0).fork("critic"):
+        critic = Critic((1, 12, 12), 0.003, torch.zeros(()))
+    about = case()
+    real, rebuilt = about.truth, about.truth.mean(dim=0).expand_as(about.truth)
+    for _ in range(40):
+        critic.learn(real, rebuilt)
+    step = 0.1 / float(critic.pull(rebuilt).norm()) * critic.pull(rebuilt)
+    with torch.no_grad():
+        truth, blur, better = (float(critic.network(images).mean()) for images in (real, rebuilt, rebuilt - step))
+    assert truth > 0 > blur
+    assert better > blur
