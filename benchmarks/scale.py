@@ -182,7 +182,7 @@ def training(engine: Engine, kind: type[Protocol], data: FederationData, effort:
         seed=0,
     )
     segments = plan.segments()
-    start = Standing(0, state_of(segments.home), state_of(segments.server))
+    start = Standing(0, state_of(segments.home.whole), state_of(segments.server))
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, observed_by(clock):
         began = time.perf_counter()

@@ -196,7 +196,7 @@ def steps(defense: Defense, batch: Holding) -> tuple[Callable[[], object], Calla
         model=Linear(width=100), cut="rows", defense=defense, optimizer=Adam(), shape=(1, 64, 64), classes=6, seed=0
     )
     segments = plan.segments()
-    client = Client(plan, segments, batch, {}, Seeds(0)("defense"))
+    client = Client(plan, segments.home, batch, {}, Seeds(0)("defense"))
     server = HonestServer(plan, segments.server, {})
 
     def answered() -> CutGradient:

@@ -39,7 +39,7 @@ def _lines(scenario: Scenario, shape: Shape, classes: int, device: str) -> Itera
     size = " x ".join(map(str, shape))
     smashed = " x ".join(map(str, segments.cut_shape))
     yield f"{scenario.dataset.title}: images {size}, {classes} classes, {scenario.partition.clients} clients"
-    yield f"clients hold   {', '.join(segments.home.names)}; their images and labels"
+    yield f"clients hold   {', '.join(segments.home.whole.names)}; their images and labels"
     yield f"server holds   {', '.join(segments.server.names)}"
     labels, features = (", labels", "") if segments.head is None else (", gradients at the head", "features and ")
     yield f"crosses        up: {smashed} smashed values per image{labels}; down: {features}cut gradients"
@@ -115,5 +115,5 @@ def _hidden(segments: Segments) -> int:
     if segments.head is None:
         return 0
     with torch.device("meta"):
-        smashed = torch.empty((1, *segments.cut_shape), dtype=next(segments.home.parameters()).dtype)
+        smashed = torch.empty((1, *segments.cut_shape), dtype=next(segments.home.whole.parameters()).dtype)
         return segments.server.eval()(smashed).numel()

@@ -10,7 +10,7 @@ from fedsplit.federation.messages import Closing, Down, Failed, Opening, Up
 from fedsplit.federation.plan import Plan
 from fedsplit.protocols.base import Protocol
 from fedsplit.records.images import Holding
-from fedsplit.split import Segments
+from fedsplit.split import Home, Segments
 
 
 class Host:
@@ -22,36 +22,36 @@ class Host:
         self._plan = plan
         self._recording = recording
         self._holding = holding
-        self._speakers: dict[int, tuple[Speaker, Segments]] = {}
+        self._speakers: dict[int, tuple[Speaker, Home]] = {}
         self._failed: dict[int, Failed] = {}
-        # Building a model costs more than loading a state into it: segments serve one client after another.
-        self._free: list[Segments] = []
+        # Building a model costs more than loading a state into it: one serves client after client.
+        self._beside: Segments | None = None
+        self._free: list[Home] = []
 
     def local_round(self, task: Task) -> Update | Failed:
         """A client's whole round beside a server copy of its own."""
-        segments = self._segments()
+        if self._beside is None:
+            self._beside = self._plan.segments()
         try:
             with blamed(task.opening):
                 holding = self._holding(task.opening.client)
-                return self._protocol.local_round(self._plan, segments, task, holding, self._recording)
+                return self._protocol.local_round(self._plan, self._beside, task, holding, self._recording)
         except EngineError as error:
             return Failed(str(error))
-        finally:
-            self._free.append(segments)
 
     def open(self, opening: Opening) -> None:
         """Begins a conversation; what is left of this client's earlier one is forgotten."""
         self._forget(opening.client)
-        segments = self._segments()
+        home = self._free.pop() if self._free else self._plan.home()
         try:
             with blamed(opening):
                 holding = self._holding(opening.client)
-                conversation = self._protocol.conversation(self._plan, segments, opening, holding, self._recording)
+                conversation = self._protocol.conversation(self._plan, home, opening, holding, self._recording)
         except EngineError as error:
-            self._free.append(segments)
+            self._free.append(home)
             self._failed[opening.client] = Failed(str(error))
         else:
-            self._speakers[opening.client] = Speaker(self._plan, opening, conversation), segments
+            self._speakers[opening.client] = Speaker(self._plan, opening, conversation), home
 
     def say(self, client: int, answer: Down | None) -> Up:
         """What a client says next; None where nothing was said before."""
@@ -64,9 +64,6 @@ class Host:
         if isinstance(said, Closing | Failed):
             self._forget(client)
         return said
-
-    def _segments(self) -> Segments:
-        return self._free.pop() if self._free else self._plan.segments()
 
     def _forget(self, client: int) -> None:
         self._failed.pop(client, None)

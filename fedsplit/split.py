@@ -45,6 +45,19 @@ class Segment(nn.Module):
 
 
 @dataclass(frozen=True)
+class Home:
+    """What a client holds of a model: the client segment and (U-shaped) the head."""
+
+    client: Segment
+    head: Segment | None = None
+
+    @cached_property
+    def whole(self) -> Segment:
+        """All of it as one segment of the same modules."""
+        return self.client if self.head is None else Segment(OrderedDict([*self.client.blocks(), *self.head.blocks()]))
+
+
+@dataclass(frozen=True)
 class Segments:
     """The client segment, the server segment, and the shape of one smashed sample between them.
 
@@ -57,9 +70,9 @@ class Segments:
     head: Segment | None = None
 
     @cached_property
-    def home(self) -> Segment:
-        """All that a client holds, the client segment and the head, as one segment of the same modules."""
-        return self.client if self.head is None else Segment(OrderedDict([*self.client.blocks(), *self.head.blocks()]))
+    def home(self) -> Home:
+        """What a client holds, the same modules."""
+        return Home(self.client, self.head)
 
     @property
     def behind(self) -> tuple[Segment, nn.Module]:

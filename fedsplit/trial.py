@@ -142,7 +142,7 @@ def _warm_started(plan: Plan, public: Images) -> tuple[Plan, Standing]:
     segments = plan.segments()
     with plan.seeds.fork("warm_start"):
         frozen = plan.defense.warm_start(segments.whole, public, plan.seeds("warm_start"))
-    standing = Standing(0, state_of(segments.home), state_of(segments.server))
+    standing = Standing(0, state_of(segments.home.whole), state_of(segments.server))
     return plan.model_copy(update={"frozen": frozen}), standing
 
 

@@ -51,18 +51,18 @@ def test_every_cut_and_head_covers_the_model_and_loses_nothing(model) -> None:
             segments = split(blocks, cut, (1, 8, 8), head)
             assert segments.head is not None
             assert segments.whole.names == tuple(names)
-            assert segments.home.names == segments.client.names + segments.head.names
+            assert segments.home.whole.names == segments.client.names + segments.head.names
             assert segments.head.names[0] == head
             answers = segments.head.eval()(segments.server.eval()(segments.client.eval()(inputs)))
             assert torch.equal(answers, whole(inputs))
             # One set of modules, seen in parts.
-            assert all(part is blocks[name] for name, part in segments.home.blocks())
+            assert all(part is blocks[name] for name, part in segments.home.whole.blocks())
 
 
 def test_a_client_without_a_head_holds_its_segment_alone(model) -> None:
     segments = split(model.blocks((1, 8, 8), 5), next(iter(model.blocks((1, 8, 8), 5))), (1, 8, 8))
     assert segments.head is None
-    assert segments.home is segments.client
+    assert segments.home.whole is segments.client
 
 
 def test_features_are_the_outputs_of_every_block(model) -> None:

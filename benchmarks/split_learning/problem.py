@@ -76,7 +76,7 @@ class Problem:
     def start(self) -> Standing:
         """Before the first round."""
         segments = self.plan.segments()
-        return Standing(0, state_of(segments.home), state_of(segments.server))
+        return Standing(0, state_of(segments.home.whole), state_of(segments.server))
 
     def images(self, count: int) -> Images:
         """Random ones."""

@@ -24,7 +24,7 @@ from fedsplit.federation.plan import Plan, State, state_of
 from fedsplit.federation.roles import Client, batch_count
 from fedsplit.records.exchange import Exchange
 from fedsplit.records.images import Holding
-from fedsplit.split import Segments
+from fedsplit.split import Home
 
 Conversation = Generator[Up, Down, None]
 """Yields what the client says and is sent the answers; the last thing said is a Closing."""
@@ -32,7 +32,7 @@ Conversation = Generator[Up, Down, None]
 
 def converse(
     plan: Plan,
-    segments: Segments,
+    home: Home,
     opening: Opening,
     holding: Holding,
     recording: Recording,
@@ -42,16 +42,16 @@ def converse(
     together: bool,
     remembers: bool,
 ) -> Conversation:
-    """A client's round over its batches. `segments` are overwritten.
+    """A client's round over its batches. What is at `home` is overwritten.
 
     together: gradients are handed over after each backward pass, and the client moves along the one that comes back.
     remembers: whether the client closes with what its optimiser knows.
     """
-    plan.prepare(segments.home, opening.state, training=True)
+    plan.prepare(home.whole, opening.state, training=True)
     # Built here and not at the first word: building an optimiser for the first time in a process loads parts of torch
     # that draw from the global stream, and the first word is said with that stream set.
     rng = plan.seeds("release", opening.round, opening.client)
-    client = Client(plan, segments, holding, opening.memory, rng)
+    client = Client(plan, home, holding, opening.memory, rng)
     return _steps(plan, client, opening, recording, batch_size, epochs, together=together, remembers=remembers)
 
 

@@ -34,7 +34,7 @@ def evaluate(plan: Plan, clients: Sequence[State], server: State, test: Images) 
     active: Counter[str] = Counter()
     values: Counter[str] = Counter()
     for client, start in product(clients, range(0, len(test), _AT_ONCE)):
-        plan.prepare(segments.home, client, training=False)
+        plan.prepare(segments.home.whole, client, training=False)
         smashed = test.pixels[start : start + _AT_ONCE].to(plan.device, plan.dtype)
         # Block by block: all features at once may be many times larger than the largest of them.
         for name, block in segments.client.blocks():

@@ -155,7 +155,7 @@ def _shown(plan: Plan, state: State, server: State, holding: Holding, observatio
     """What one pass of a client over images shows where this leak is. state: of all that it holds."""
     assert observation.client is not None, "somebody answers"
     segments = plan.segments()
-    plan.prepare(segments.home, state, training=False)
+    plan.prepare(segments.home.whole, state, training=False)
     client = segments.client
     deployed = _deployed(plan, client, holding, observation.client) if observation.defended else _OPEN
     # Whoever asks at the cut keeps no server segment, which may be the largest of all.
@@ -200,7 +200,7 @@ def _answered(plan: Plan, shown: Query, images: Tensor, rng: Generator) -> Tenso
 
 def _client(plan: Plan, state: State) -> Segment:
     segments = plan.segments()
-    plan.prepare(segments.home, state, training=False)
+    plan.prepare(segments.home.whole, state, training=False)
     return segments.client
 
 

@@ -18,7 +18,7 @@ from fedsplit.models.base import AnyModel, Model
 from fedsplit.numerics.allocation import keep_freed_memory
 from fedsplit.records.images import Shape
 from fedsplit.seeding import Seeds
-from fedsplit.split import Segment, Segments, split
+from fedsplit.split import Home, Segment, Segments, split
 
 State = dict[str, Tensor]
 """Parameters and buffers by name."""
@@ -63,14 +63,28 @@ class Plan(Settings):
 
     def segments(self) -> Segments:
         """Fresh segments, initialised from the stream "model", on the plan's device."""
-        built = *self.defense.build(self.model, self.cut), self.head, self.shape, self.classes, self.seeds, self.dtype
         # On the meta device a cut is only tried out: there are no values that could be kept or moved.
         if torch.get_default_device().type == "meta":
-            return _built(*built)
-        # Settings are frozen, so a model has a hash, which their type does not tell.
-        segments = deepcopy(_kept(*built))  # pyright: ignore[reportArgumentType]
+            return _built(*self._recipe)
+        segments = deepcopy(self._pattern)
         segments.whole.to(self.device)
         return segments
+
+    def home(self) -> Home:
+        """Only what a client holds of fresh segments: many clients may be there at once, and servers may be large."""
+        home = deepcopy(self._pattern.home)
+        home.whole.to(self.device)
+        return home
+
+    @property
+    def _pattern(self) -> Segments:
+        # Settings are frozen, so a model has a hash, which their type does not tell.
+        return _kept(*self._recipe)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def _recipe(self) -> "_Recipe":
+        model, cut = self.defense.build(self.model, self.cut)
+        return model, cut, self.head, self.shape, self.classes, self.seeds, self.dtype
 
     def prepare(self, segment: Segment, state: State, *, training: bool) -> Segment:
         """Loads a state into a segment and applies the freeze. Raises KeyError or RuntimeError for a foreign state."""
@@ -98,6 +112,9 @@ class Plan(Settings):
             yield
         finally:
             torch.set_num_threads(before)
+
+
+_Recipe = tuple[Model, str, str | None, Shape, int, Seeds, torch.dtype]
 
 
 def _built(

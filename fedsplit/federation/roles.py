@@ -15,18 +15,18 @@ from fedsplit.federation.plan import Plan, State
 from fedsplit.numerics.finite import all_finite
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.step import ClientStep, ServerStep
-from fedsplit.split import Features, Segment, Segments
+from fedsplit.split import Features, Home, Segment
 
 
 class Client:
     """Holds private rows, a client segment and (U-shaped) a head; sends defended smashed data, takes cut gradients."""
 
-    def __init__(self, plan: Plan, segments: Segments, holding: Holding, memory: State, rng: Generator) -> None:
-        """`segments` are in training mode with this round's state; `rng` draws all of the defense's randomness."""
+    def __init__(self, plan: Plan, home: Home, holding: Holding, memory: State, rng: Generator) -> None:
+        """What is at `home` is in training mode with this round's state. rng: of all that the defense draws."""
         self._plan = plan
-        self.segment = segments.client
-        self._head = segments.head
-        self.home = segments.home
+        self.segment = home.client
+        self._head = home.head
+        self.home = home.whole
         self._parameters = dict(self.home.named_parameters())
         self.holding = holding
         self._rng = rng
@@ -250,6 +250,6 @@ def prepared_holding(plan: Plan, client: int, holding: Holding, public: Images, 
     if not plan.defense.augments:
         return holding
     segments = plan.segments()
-    plan.prepare(segments.home, start, training=False)
+    plan.prepare(segments.home.whole, start, training=False)
     with plan.seeds.fork("augment", client):
         return plan.defense.augment(holding, public, segments.client, plan.seeds("augment", client))

@@ -24,7 +24,7 @@ from fedsplit.federation.trained import Standing, Trained
 from fedsplit.progress import track
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.leak import Asset
-from fedsplit.split import Segments
+from fedsplit.split import Home, Segments
 
 _LOSSES_PER_ROUND = 2
 """Lost workers after which a round is begun again: what kills every new one would go on for ever."""
@@ -76,12 +76,12 @@ class Protocol(Component):
         overwritten."""
 
     def conversation(
-        self, plan: Plan, segments: Segments, opening: Opening, holding: Holding, recording: Recording
+        self, plan: Plan, home: Home, opening: Opening, holding: Holding, recording: Recording
     ) -> Conversation:
-        """A client's part of a round. `segments` are overwritten."""
+        """A client's part of a round. What is at `home` is overwritten."""
         return converse(
             plan,
-            segments,
+            home,
             opening,
             holding,
             recording,
@@ -96,7 +96,7 @@ class Protocol(Component):
         opening = task.opening
         plan.prepare(segments.server, task.server_state, training=True)
         server = HonestServer(plan, segments.server, task.server_memory)
-        conversation = self.conversation(plan, segments, opening, holding, recording)
+        conversation = self.conversation(plan, segments.home, opening, holding, recording)
         with plan.seeds.fork("forward", opening.round, opening.client):
             said = next(conversation)
             while not isinstance(said, Closing):

@@ -104,7 +104,7 @@ def test_a_defense_that_releases_changes_what_is_released(plan: Plan) -> None:
 
 
 def test_gradients_are_finite_and_reach_every_client_parameter(plan: Plan) -> None:
-    client = Client(plan, plan.segments(), holding(images(8, seed=0)), {}, Generator().manual_seed(0))
+    client = Client(plan, plan.home(), holding(images(8, seed=0)), {}, Generator().manual_seed(0))
     crossing = client.send(client.holding)
     client.receive(CutGradient(torch.randn(crossing.smashed.shape, generator=Generator().manual_seed(1))))
     for name, parameter in client.segment.named_parameters():

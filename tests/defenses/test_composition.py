@@ -42,7 +42,7 @@ def of(*members: Defense) -> Composition:
 def released(defense: Defense) -> Tensor:
     """What leaves the client in training, of the same images."""
     plan = plan_of(defense=defense, precision="float64")
-    client = Client(plan, plan.segments(), holding(images(5, seed=1)), {}, Generator().manual_seed(0))
+    client = Client(plan, plan.home(), holding(images(5, seed=1)), {}, Generator().manual_seed(0))
     return client.send(client.holding).smashed
 
 
@@ -90,7 +90,7 @@ def test_a_setting_that_would_do_nothing_is_refused() -> None:
 def test_penalties_are_summed() -> None:
     def moved(*members: Defense) -> dict[str, Tensor]:
         plan = plan_of(defense=of(*members), precision="float64")
-        client = Client(plan, plan.segments(), holding(images(5, seed=1)), {}, Generator())
+        client = Client(plan, plan.home(), holding(images(5, seed=1)), {}, Generator())
         crossing = client.send(client.holding)
         client.receive(CutGradient(torch.zeros_like(crossing.smashed)))
         return {name: value.grad for name, value in client.segment.named_parameters() if value.grad is not None}

@@ -16,7 +16,7 @@ from tests.federation.builders import federation, holding, images, plan_of, trai
 
 def test_alone_it_moves_every_parameter_of_the_client() -> None:
     plan = plan_of(model=LeNet(channels=2), cut="relu2", defense=NoPeek(weight=1.0), precision="float64")
-    client = Client(plan, plan.segments(), holding(images(8, seed=1)), {}, Generator())
+    client = Client(plan, plan.home(), holding(images(8, seed=1)), {}, Generator())
     before = {name: value.clone() for name, value in client.segment.state_dict().items()}
     crossing = client.send(client.holding)
     client.receive(CutGradient(torch.zeros_like(crossing.smashed)))

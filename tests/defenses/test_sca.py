@@ -36,7 +36,7 @@ def sca(**changes: Any) -> Sca:
 
 
 def client_of(plan: Plan) -> Client:
-    return Client(plan, plan.segments(), holding(images(8, seed=0)), {}, Generator().manual_seed(0))
+    return Client(plan, plan.home(), holding(images(8, seed=0)), {}, Generator().manual_seed(0))
 
 
 def layer_of(segment: Segment, number: int) -> SparseCodingLayer:

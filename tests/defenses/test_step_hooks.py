@@ -30,7 +30,7 @@ RECORDING = Recording(training=(1,), inference=(1,))
 
 
 def client_of(plan: Plan, seed: int = 0) -> Client:
-    return Client(plan, plan.segments(), holding(images(7, seed=1)), {}, Generator().manual_seed(seed))
+    return Client(plan, plan.home(), holding(images(7, seed=1)), {}, Generator().manual_seed(seed))
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:

@@ -120,6 +120,6 @@ def train(
         seed=5,
     )
     segments = plan.segments()
-    start = Standing(0, state_of(segments.home), state_of(segments.server))
+    start = Standing(0, state_of(segments.home.whole), state_of(segments.server))
     recording = Recording(training=(1, 3), inference=(3,))
     return engine.train(Training(protocol, plan, start, data, recording, Checkpoint(cell, "fingerprint")))

@@ -77,7 +77,7 @@ def started(plan: Plan, public: Images) -> tuple[Plan, Standing]:
     segments = plan.segments()
     frozen = plan.defense.warm_start(segments.whole, public, plan.seeds("warm_start"))
     plan = plan.model_copy(update={"frozen": frozen})
-    return plan, Standing(0, state_of(segments.home), state_of(segments.server))
+    return plan, Standing(0, state_of(segments.home.whole), state_of(segments.server))
 
 
 def train(
@@ -103,7 +103,7 @@ def local_round(
 
 def first_task(plan: Plan, client: int = 0, number: int = 1) -> Task:
     segments = plan.segments()
-    return Task(Opening(number, client, state_of(segments.home), {}), state_of(segments.server), {})
+    return Task(Opening(number, client, state_of(segments.home.whole), {}), state_of(segments.server), {})
 
 
 def whole_model(plan: Plan) -> nn.Sequential:

@@ -44,7 +44,7 @@ def test_clients_with_segments_of_their_own_each_answer_all_images() -> None:
     rng = Generator().manual_seed(1)
     server, *homes = (
         {name: torch.randn(value.shape, generator=rng) for name, value in state_of(segment).items()}
-        for segment in (plan.segments().server, *(plan.segments().home for _ in range(3)))
+        for segment in (plan.segments().server, *(plan.segments().home.whole for _ in range(3)))
     )
     each = [evaluate(plan, [home], server, test) for home in homes]
     together = evaluate(plan, homes, server, test)

@@ -104,7 +104,7 @@ def test_behind_the_cut_is_what_the_defended_model_makes_of_each_target(
     defense = plugins.Shift(by=0.3)
     plan, trained, _ = found = trained_with(tmp_path, model=LeNet(channels=2), defense=defense, **changes)
     page, segments = trained.ledger.page(2), plan.segments()
-    plan.prepare(segments.home, page.client, training=False)
+    plan.prepare(segments.home.whole, page.client, training=False)
     plan.prepare(segments.server, page.server, training=False)
     names = [name for name, _ in segments.whole.blocks()]
 

@@ -1,3 +1,4 @@
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -123,3 +124,17 @@ def test_threads_are_set_for_a_while() -> None:
 def test_what_cannot_be_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         plan_of(**change)
+
+
+@pytest.mark.parametrize("head", [None, "logits"])
+def test_what_a_client_holds_is_made_without_the_server_and_is_nobody_elses(head: str | None) -> None:
+    plan = plan_of(head=head)
+    homes, whole = [plan.home() for _ in range(2)], plan.segments()
+    for home in homes:
+        states = home.whole.state_dict(), whole.home.whole.state_dict()
+        assert states[0].keys() == states[1].keys()
+        assert all(torch.equal(states[0][name], value) for name, value in states[1].items())
+    held = [{id(module) for module in home.whole.modules()} for home in homes]
+    assert held[0].isdisjoint(held[1])
+    pointers = [{value.data_ptr() for value in home.whole.state_dict().values()} for home in (*homes, whole.home)]
+    assert all(one.isdisjoint(other) for one, other in combinations(pointers, 2))

@@ -66,7 +66,7 @@ def test_a_batch_keeps_the_fields_of_a_row_together() -> None:
 
 def test_a_crossing_is_as_large_as_what_is_in_it() -> None:
     plan = plan_of(precision="float64")
-    client = Client(plan, plan.segments(), holding(images(6, seed=0)), {}, Generator())
+    client = Client(plan, plan.home(), holding(images(6, seed=0)), {}, Generator())
     crossing = client.send(client.holding)
     assert crossing.bytes == 6 * (1 * 8 * 5) * 8 + 6 * 8
     assert not crossing.smashed.requires_grad

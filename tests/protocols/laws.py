@@ -14,12 +14,12 @@ from tests.federation.builders import batches
 
 
 def optimizer_of(plan: Plan, module: nn.Module) -> torch.optim.Optimizer:
-    """The plan's optimiser from torch itself."""
-    chosen = plan.optimizer
+    """The plan's optimiser from torch itself, with the rounding of ours."""
+    chosen, parameters = plan.optimizer, module.parameters()
     if isinstance(chosen, Adam):
-        return torch.optim.Adam(module.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
+        return torch.optim.Adam(parameters, lr=chosen.learning_rate, weight_decay=chosen.weight_decay, fused=True)
     return torch.optim.SGD(
-        module.parameters(), lr=chosen.learning_rate, momentum=chosen.momentum, weight_decay=chosen.weight_decay
+        parameters, lr=chosen.learning_rate, momentum=chosen.momentum, weight_decay=chosen.weight_decay, fused=True
     )
 
 
