@@ -28,9 +28,9 @@ def check(scenario: Scenario) -> None:
 
 def check_cuts(scenario: Scenario, shape: Shape, classes: int, *, device: str = "meta") -> None:
     """Builds every row's segments on this device; ScenarioError where a model cannot be cut so."""
-    for row, (name, _) in enumerate(scenario.rows):
+    for row, (name, defense) in enumerate(scenario.rows):
         try:
-            client = tried_out(scenario, row, shape, classes, device).client
+            segments = tried_out(scenario, row, shape, classes, device)
         except ScenarioError as error:
             raise ScenarioError(f"{error} (in row {name!r})") from error
         except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
@@ -38,7 +38,10 @@ def check_cuts(scenario: Scenario, shape: Shape, classes: int, *, device: str = 
             cause = str(error).partition("\n")[0].removesuffix("Exception raised from ")
             reason = f"cannot be built for images of shape {shape} in row {name!r} ({cause})"
             raise ScenarioError(reason, at="model", value=scenario.model.kind, remedy="choose other sizes") from error
-        _check_client(scenario, name, client)
+        if reason := defense.refuses(segments):
+            remedy = "change this row, `cut` or `head`"
+            raise ScenarioError(reason, at=f"defenses.{name}", value=defense.kind, remedy=remedy)
+        _check_client(scenario, name, segments.client)
 
 
 def tried_out(scenario: Scenario, row: int, shape: Shape, classes: int, device: str) -> Segments:

@@ -9,6 +9,21 @@ import torch
 from torch import Generator
 
 
+@contextmanager
+def drawn_from(rng: Generator) -> Iterator[None]:
+    """Runs a block whose global draws on the CPU are the next ones of this CPU stream, which goes on behind them.
+
+    The global state is as before when the block ends; a block that draws nothing leaves the stream where it was.
+    """
+    before = torch.default_generator.get_state()
+    torch.default_generator.set_state(rng.get_state())
+    try:
+        yield
+    finally:
+        rng.set_state(torch.default_generator.get_state())
+        torch.default_generator.set_state(before)
+
+
 @dataclass(frozen=True)
 class Seeds:
     """All random streams of one experiment, derived from `root` by hashing a path of names.

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsplit.seeding import Seeds
+from fedsplit.seeding import Seeds, drawn_from
 
 PARTS = st.lists(st.integers(0, 99) | st.text("ab", min_size=1, max_size=3), min_size=1, max_size=3)
 
@@ -75,3 +75,25 @@ def test_forks_nest() -> None:
         with Seeds(0).fork("inner"):
             torch.rand(9)
         assert torch.equal(torch.cat([first, torch.rand(1)]), expected)
+
+
+def test_a_block_that_draws_globally_draws_the_next_ones_of_a_stream() -> None:
+    before = torch.random.get_rng_state()
+    expected = torch.randn(7, generator=Seeds(0)("question"))
+    rng = Seeds(0)("question")
+    first = torch.randn(2, generator=rng)
+    with drawn_from(rng):
+        second = torch.randn(3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(torch.cat([first, second, torch.randn(2, generator=rng)]), expected)
+
+
+def test_a_block_that_draws_nothing_or_fails_leaves_both_streams_in_order() -> None:
+    before, rng = torch.random.get_rng_state(), Seeds(0)("question")
+    untouched = rng.get_state()
+    with drawn_from(rng):
+        pass
+    assert torch.equal(rng.get_state(), untouched)
+    with pytest.raises(RuntimeError, match="size"), drawn_from(rng):
+        torch.rand(3).view(2)
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -11,6 +11,7 @@ from fedsplit.component import Component, Family
 from fedsplit.models.base import Model
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.step import ClientStep, ServerStep
+from fedsplit.split import Segments
 
 Phase = Literal["training", "inference"]
 
@@ -56,6 +57,14 @@ class Defense(Component):
     def needs_server_labels(self) -> bool:
         """Whether it is nothing where the labels stay at the client (U-shaped)."""
         return False
+
+    def refuses(self, segments: Segments, before: tuple["Defense", ...] = ()) -> str:
+        """Why it cannot act in these segments of its row, in half a sentence; or nothing. Asked before any compute.
+
+        before: the members of the same row whose release comes before its own.
+        """
+        del segments, before
+        return ""
 
     def build(self, model: Model, cut: str) -> tuple[Model, str]:
         """Changes the architecture by wrapping the model; returns it with the name of its last client block."""

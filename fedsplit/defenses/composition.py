@@ -10,6 +10,7 @@ from fedsplit.defenses.base import AnyDefense, Defense, Deployed, Phase
 from fedsplit.models.base import Model
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.step import ClientStep, ServerStep
+from fedsplit.split import Segments
 
 
 class Composition(Defense):
@@ -34,6 +35,14 @@ class Composition(Defense):
     def needs_server_labels(self) -> bool:
         """Whether any member is."""
         return any(member.needs_server_labels for member in self.members)
+
+    def refuses(self, segments: Segments, before: tuple[Defense, ...] = ()) -> str:
+        """The first member's reason that has one."""
+        for number, member in enumerate(self.members):
+            earlier = *before, *(one for one in self.members[:number] if one.releases)
+            if reason := member.refuses(segments, earlier):
+                return reason
+        return ""
 
     def build(self, model: Model, cut: str) -> tuple[Model, str]:
         """Every member wraps the model the one before it made."""

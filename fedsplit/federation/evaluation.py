@@ -10,6 +10,7 @@ from fedsplit.component import Settings
 from fedsplit.federation.plan import Plan, State
 from fedsplit.records.images import Images
 from fedsplit.records.outcome import Activity
+from fedsplit.seeding import drawn_from
 
 _AT_ONCE = 512
 
@@ -43,8 +44,9 @@ def evaluate(plan: Plan, clients: Sequence[State], server: State, test: Images) 
             values[name] += smashed.numel()
         for member in plan.defense.releasing("inference"):
             smashed = member.release(smashed, rng)
-        features = segments.server(smashed)
-        answers = (features if segments.head is None else segments.head(features)).argmax(dim=1).cpu()
+        with drawn_from(rng):
+            features = segments.server(smashed)
+            answers = (features if segments.head is None else segments.head(features)).argmax(dim=1).cpu()
         right += int((answers == test.labels[start : start + _AT_ONCE]).sum())
     pixels = test.pixels.numel() * len(clients)
     activity = {name: Activity(share=active[name] / values[name], per_pixel=active[name] / pixels) for name in values}

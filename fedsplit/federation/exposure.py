@@ -15,6 +15,7 @@ from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Trained
 from fedsplit.records.images import Holding
 from fedsplit.records.leak import Auxiliary, ClientSegment, Leak, LeakKind, Pairs, Query
+from fedsplit.seeding import drawn_from
 from fedsplit.split import Segment, Segments
 
 _AT_ONCE = 512
@@ -161,11 +162,17 @@ def _shown(plan: Plan, state: State, server: State, holding: Holding, observatio
     # Whoever asks at the cut keeps no server segment, which may be the largest of all.
     look = _look(plan, segments, server, deployed, observation.kind)
 
+    def answer(images: Tensor, smashed: Tensor, rng: Generator) -> Tensor:
+        released = deployed.release(smashed, rng)
+        # A block behind the cut may draw at inference too: from nothing but the stream of the question.
+        with drawn_from(rng):
+            return look(images, released)
+
     def shown(images: Tensor, rng: Generator) -> Tensor:
         smashed = client(images)
-        total = look(images, deployed.release(smashed, rng))
+        total = answer(images, smashed, rng)
         for _ in range(observation.repeats - 1):
-            total = total + look(images, deployed.release(smashed, rng))
+            total = total + answer(images, smashed, rng)
         return total / observation.repeats if observation.repeats > 1 else total
 
     return shown
