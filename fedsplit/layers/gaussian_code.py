@@ -1,0 +1,75 @@
+"""A Gaussian code of few numbers: from features to means and deviations, and from these to a sample."""
+
+from math import prod
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from fedsplit.layers.bottleneck import Expansion
+
+_NARROW = 5
+_FAINT = 2.0**-20
+
+
+class GaussianMoments(nn.Module):
+    """(n, *shape) -> (n, 2 k): k means, then k deviations. One linear map; softplus makes deviations of its second
+    half, and they begin near 0.007, so that little is lost at first."""
+
+    def __init__(self, shape: tuple[int, ...], features: int) -> None:
+        super().__init__()
+        self.map = nn.Linear(prod(shape), 2 * features)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(n, *shape) -> (n, 2 k)."""
+        mean, raw = self.map(inputs.flatten(start_dim=1)).chunk(2, dim=1)
+        return torch.cat([mean, F.softplus(raw - _NARROW)], dim=1)
+
+
+class GaussianSample(nn.Module):
+    """(n, 2 k) -> (n, k): mean + deviation * noise, in evaluation mode too. Draws from the CPU's global generator, for
+    every device, as whoever calls it forks that one."""
+
+    def forward(self, moments: Tensor) -> Tensor:
+        """(n, 2 k) -> (n, k)."""
+        mean, deviation = moments.chunk(2, dim=1)
+        return mean + deviation * torch.randn(mean.shape, dtype=mean.dtype, device="cpu").to(mean.device)
+
+
+class UnsampledCode(nn.Module):
+    """(n, 2 k) -> (n, 2 k): k means, then the deviations that `sampled` needs, and takes away.
+
+    Those are so faint that who runs this segment and compares what it gives with what crossed compares means. To scale
+    by a power of two costs no bit. In a mode in which nobody samples there are zeros at once.
+    """
+
+    def __init__(self, *, in_training: bool, at_inference: bool) -> None:
+        super().__init__()
+        self.in_training = in_training
+        self.at_inference = at_inference
+
+    def forward(self, moments: Tensor) -> Tensor:
+        """(n, 2 k) -> (n, 2 k)."""
+        mean, deviation = moments.chunk(2, dim=1)
+        sampled = self.in_training if self.training else self.at_inference
+        return torch.cat([mean, _FAINT * deviation if sampled else torch.zeros_like(deviation)], dim=1)
+
+
+def sampled(code: Tensor, rng: Generator) -> Tensor:
+    """(n, 2 k), unsampled -> (n, 2 k): k numbers drawn with these means and deviations, then zeros."""
+    mean, faint = code.chunk(2, dim=1)
+    noise = torch.randn(mean.shape, generator=rng, device=rng.device, dtype=code.dtype).to(code.device)
+    return torch.cat([mean + faint / _FAINT * noise, torch.zeros_like(faint)], dim=1)
+
+
+class SampledExpansion(nn.Module):
+    """(n, 2 k) -> (n, *shape): what `sampled` gave, without its zeros, in the shape that the next block expects."""
+
+    def __init__(self, features: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.features = features
+        self.expansion = Expansion(features, shape)
+
+    def forward(self, code: Tensor) -> Tensor:
+        """(n, 2 k) -> (n, *shape)."""
+        return self.expansion(code[:, : self.features])
