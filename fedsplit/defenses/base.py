@@ -1,5 +1,6 @@
 """The contract of a defense: eight moments in a model's life at which a client may act."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -8,8 +9,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from fedsplit.component import Component, Family
-from fedsplit.models.base import Model
-from fedsplit.records.images import Holding, Images
+from fedsplit.errors import ScenarioError
+from fedsplit.layers.disturbed import Disturbed
+from fedsplit.models.base import AnyModel, Model
+from fedsplit.records.images import Holding, Images, Shape
 from fedsplit.records.step import ClientStep, ServerStep
 from fedsplit.split import Segments
 
@@ -114,6 +117,36 @@ class Defense(Component):
     def releasing(self, phase: Phase) -> tuple["Defense", ...]:
         """The defenses whose `release` acts in this phase, left to right (a composition has several)."""
         return (self,) if self.releases and self.active in (phase, "both") else ()
+
+
+class Injected(Model):
+    """A model in which a defense's release follows the blocks `at` once training is over."""
+
+    inner: AnyModel
+    at: tuple[str, ...]
+    injects: Defense
+
+    @classmethod
+    def behind(cls, model: Model, cut: str, at: tuple[str, ...], injects: Defense) -> tuple[Model, str]:
+        """The model with its cut, which goes on behind the release where that follows the cut's own block."""
+        return (cls(inner=model, at=at, injects=injects), _disturbed(cut) if cut in at else cut) if at else (model, cut)
+
+    def blocks(self, shape: Shape, classes: int) -> "OrderedDict[str, nn.Module]":
+        """Those of the inner model, each of the chosen ones followed by one more."""
+        inner = self.inner.blocks(shape, classes)
+        if unknown := [name for name in self.at if name not in inner]:
+            remedy = f"use names of {', '.join(inner)}"
+            raise ScenarioError("no block of this name", at=f"{self.injects.kind}.at", value=unknown[0], remedy=remedy)
+        found: OrderedDict[str, nn.Module] = OrderedDict()
+        for name, block in inner.items():
+            found[name] = block
+            if name in self.at:
+                found[_disturbed(name)] = Disturbed(self.injects.release)
+        return found
+
+
+def _disturbed(name: str) -> str:
+    return f"{name}_disturbed"
 
 
 DEFENSES: Family[Defense] = Family("defenses", Defense, sequence="composition")

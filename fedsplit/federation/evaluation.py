@@ -39,7 +39,8 @@ def evaluate(plan: Plan, clients: Sequence[State], server: State, test: Images) 
         smashed = test.pixels[start : start + _AT_ONCE].to(plan.device, plan.dtype)
         # Block by block: all features at once may be many times larger than the largest of them.
         for name, block in segments.client.blocks():
-            smashed = block(smashed)
+            with drawn_from(rng):
+                smashed = block(smashed)
             active[name] += int(smashed.count_nonzero())
             values[name] += smashed.numel()
         for member in plan.defense.releasing("inference"):

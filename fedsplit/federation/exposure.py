@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from fedsplit.defenses.base import Deployed
 from fedsplit.errors import EngineError
@@ -13,6 +13,7 @@ from fedsplit.federation.ledger import Page
 from fedsplit.federation.plan import Plan, State
 from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Trained
+from fedsplit.layers.disturbed import left_out
 from fedsplit.records.images import Holding
 from fedsplit.records.leak import Auxiliary, ClientSegment, Leak, LeakKind, Pairs, Query
 from fedsplit.seeding import drawn_from
@@ -164,14 +165,20 @@ def _shown(plan: Plan, state: State, server: State, holding: Holding, observatio
 
     def answer(images: Tensor, smashed: Tensor, rng: Generator) -> Tensor:
         released = deployed.release(smashed, rng)
-        # A block behind the cut may draw at inference too: from nothing but the stream of the question.
         with drawn_from(rng):
             return look(images, released)
 
     def shown(images: Tensor, rng: Generator) -> Tensor:
-        smashed = client(images)
+        # Blocks may draw at inference, too: from nothing but the stream of the question.
+        before = rng.get_state()
+        with drawn_from(rng):
+            smashed = client(images)
+        certain = torch.equal(before, rng.get_state())
         total = answer(images, smashed, rng)
         for _ in range(observation.repeats - 1):
+            if not certain:
+                with drawn_from(rng):
+                    smashed = client(images)
             total = total + answer(images, smashed, rng)
         return total / observation.repeats if observation.repeats > 1 else total
 
@@ -205,11 +212,11 @@ def _answered(plan: Plan, shown: Query, images: Tensor, rng: Generator) -> Tenso
     return torch.cat([shown(part.to(plan.device, plan.dtype), rng) for part in images.split(_AT_ONCE)])
 
 
-def _client(plan: Plan, state: State) -> Segment:
+def _client(plan: Plan, state: State) -> nn.Module:
     segments = plan.segments()
     plan.prepare(segments.home.whole, state, training=False)
-    return segments.client
+    return left_out(segments.client)
 
 
-def _server(plan: Plan, state: State) -> Segment:
-    return plan.prepare(plan.segments().server, state, training=False)
+def _server(plan: Plan, state: State) -> nn.Module:
+    return left_out(plan.prepare(plan.segments().server, state, training=False))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsplit.layers.bottleneck import LowRankFactor
+from fedsplit.layers.disturbed import Disturbed
 from fedsplit.layers.sparse_coding import SparseCodingLayer
 from fedsplit.layers.undo import (
     Lesson,
@@ -29,6 +30,7 @@ from fedsplit.layers.undo_sparse import undo_sparse_coding
 UNDOERS: dict[type[nn.Module], Callable[[nn.Module, Lesson], Undo]] = {
     nn.ReLU: undo_relu,
     nn.Tanh: undo_tanh,
+    Disturbed: undo_nothing,
     nn.Identity: undo_nothing,
     nn.Dropout: undo_nothing,
     nn.Flatten: undo_nothing,
