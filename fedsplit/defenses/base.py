@@ -57,6 +57,11 @@ class Defense(Component):
         return type(self).augment is not Defense.augment
 
     @property
+    def changes_gradients(self) -> bool:
+        """Whether this defense changes the client's gradients, and so is told the one at the smashed data."""
+        return type(self).after_backward is not Defense.after_backward
+
+    @property
     def needs_server_labels(self) -> bool:
         """Whether it is nothing where the labels stay at the client (U-shaped)."""
         return False
@@ -67,6 +72,11 @@ class Defense(Component):
         before: the members of the same row whose release comes before its own.
         """
         del segments, before
+        return ""
+
+    @property
+    def caveat(self) -> str:
+        """What nobody is to take from its row, for the card that a run begins with; nothing where its name says all."""
         return ""
 
     def build(self, model: Model, cut: str) -> tuple[Model, str]:

@@ -32,6 +32,11 @@ class Composition(Defense):
         return any(member.augments for member in self.members)
 
     @property
+    def changes_gradients(self) -> bool:
+        """Whether any member changes the client's gradients."""
+        return any(member.changes_gradients for member in self.members)
+
+    @property
     def needs_server_labels(self) -> bool:
         """Whether any member is."""
         return any(member.needs_server_labels for member in self.members)
@@ -43,6 +48,11 @@ class Composition(Defense):
             if reason := member.refuses(segments, earlier):
                 return reason
         return ""
+
+    @property
+    def caveat(self) -> str:
+        """The members' caveats."""
+        return "; ".join(member.caveat for member in self.members if member.caveat)
 
     def build(self, model: Model, cut: str) -> tuple[Model, str]:
         """Every member wraps the model the one before it made."""

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, isfinite
 
 import torch
@@ -34,7 +34,6 @@ class Client:
         self._optimizer.remember(memory)
         self._step: ClientStep | None = None
         self._released: Tensor | None = None
-        self._weights: Tensor | None = None
 
     @property
     def memory(self) -> State:
@@ -54,23 +53,25 @@ class Client:
         """Runs the segment and the defense; keeps the graph, noise included, until the gradient comes back."""
         images = batch.pixels.to(self._plan.device, self._plan.dtype)
         labels = batch.labels.to(self._plan.device)
-        self._weights = batch.weights.to(self._plan.device, self._plan.dtype)
+        weights = batch.weights.to(self._plan.device, self._plan.dtype)
         self._optimizer.zero_grad()
         features = _features(self._plan, self.segment, images)
         smashed = released = features[-1][1]
+        if self._plan.defense.changes_gradients and smashed.requires_grad:
+            smashed.retain_grad()
         for member in self._plan.defense.releasing("training"):
             released = member.release(released, self._rng)
-        self._step = ClientStep(images, features, smashed, labels)
+        self._step = ClientStep(images, features, smashed, labels, weights)
         self._released = released
-        return Crossing(released.detach(), labels if self._head is None else None, self._weights)
+        return Crossing(released.detach(), labels if self._head is None else None, weights)
 
     def end(self, hidden: Hidden) -> tuple[HiddenGradient, float]:
         """Runs the head on the server's features; returns the gradient at them and the task loss."""
-        step, weights = self._step, self._weights
-        assert self._head is not None and step is not None and weights is not None, "features came before a sending"
+        step = self._step
+        assert self._head is not None and step is not None, "features came before a sending"
         features = hidden.features.detach().requires_grad_()
         logits = _features(self._plan, self._head, features)[-1][1]
-        loss = task_loss(logits, step.labels, weights)
+        loss = task_loss(logits, step.labels, step.weights)
         loss.backward()
         return HiddenGradient(_finite(loss, features, "client")), float(loss.detach())
 
@@ -82,6 +83,8 @@ class Client:
         penalty = defense.client_penalty(step)
         # One pass for both: the graph below the smashed data is shared, and is freed by the first backward.
         _backward((released, answer.gradient), (penalty, None))
+        if step.smashed.retains_grad:
+            self._step = step = replace(step, gradient=step.smashed.grad)
         defense.after_backward(self.segment, step, self._rng)
         self._released = None
 

@@ -10,12 +10,17 @@ class ClientStep:
     """The client's half. features: (block name, output) of every block of the client segment, in order.
 
     images: (n, channels, height, width). smashed: what the last block gave, before it is released. labels: (n,).
+    weights: (n,), of the rows in the task loss, which is their weighted mean. gradient: of all that the client
+    minimises, at the smashed data, for a defense that changes gradients after the backward pass; None before, and where
+    no gradient gets there.
     """
 
     images: Tensor
     features: tuple[tuple[str, Tensor], ...]
     smashed: Tensor
     labels: Tensor
+    weights: Tensor
+    gradient: Tensor | None = None
 
 
 @dataclass(frozen=True)
