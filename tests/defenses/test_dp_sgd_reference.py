@@ -1,4 +1,6 @@
-"""Against Opacus (Yousefpour et al., 2021), where it is installed: its gradients by sample, and its optimiser."""
+"""Against Opacus (Yousefpour et al., 2021): its gradients by sample, and its optimiser."""
+
+import importlib
 
 import pytest
 import torch
@@ -12,8 +14,6 @@ from fedsplit.models.lenet import LeNet
 from fedsplit.models.linear import Linear
 from fedsplit.models.resnet18 import ResNet18
 from tests.federation.builders import assert_same, holding, images, plan_of
-
-opacus = pytest.importorskip("opacus")
 
 PLACES = [
     (Linear(width=5), "rows"),
@@ -34,6 +34,8 @@ def test_it_is_the_gradient_that_opacus_gives_its_optimiser(model: Model, cut: s
     back = torch.randn(crossing.smashed.shape, generator=Generator().manual_seed(9), dtype=torch.float64)
     client.backward(CutGradient(back))
 
+    # When a test runs, and not when it is collected: it takes seconds.
+    opacus = importlib.import_module("opacus")
     module = opacus.GradSampleModule(plan.segments().client, loss_reduction="sum")
     optimizer = opacus.optimizers.DPOptimizer(
         torch.optim.SGD(module.parameters(), lr=1.0),
