@@ -1,5 +1,6 @@
 """The contract of a defense: eight moments in a model's life at which a client may act."""
 
+from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -129,29 +130,45 @@ class Defense(Component):
         return (self,) if self.releases and self.active in (phase, "both") else ()
 
 
-class Injected(Model):
-    """A model in which a defense's release follows the blocks `at` once training is over."""
+class Noise(Defense):
+    """What is released with noise. Abstract as `Defense` is: it only adds where the noise may act instead."""
 
+    at: tuple[str, ...] = ()
+    """Blocks of the whole model behind which the noise is injected instead, once training is over; none: what is
+    released at the cut is noisy."""
+
+    @property
+    def releases(self) -> bool:
+        """At the cut, unless it acts elsewhere."""
+        return not self.at
+
+    def build(self, model: Model, cut: str) -> tuple[Model, str]:
+        """The model, its chosen blocks followed by noise; behind the cut's own block the noise is the client's."""
+        if not self.at:
+            return model, cut
+        return _Injected(inner=model, at=self.at, noise=self), _disturbed(cut) if cut in self.at else cut
+
+    @abstractmethod
+    def release(self, smashed: Tensor, rng: Generator) -> Tensor:
+        """(n, ...) -> the same shape, noisy."""
+
+
+class _Injected(Model):
     inner: AnyModel
     at: tuple[str, ...]
-    injects: Defense
-
-    @classmethod
-    def behind(cls, model: Model, cut: str, at: tuple[str, ...], injects: Defense) -> tuple[Model, str]:
-        """The model with its cut, which goes on behind the release where that follows the cut's own block."""
-        return (cls(inner=model, at=at, injects=injects), _disturbed(cut) if cut in at else cut) if at else (model, cut)
+    noise: Noise
 
     def blocks(self, shape: Shape, classes: int) -> "OrderedDict[str, nn.Module]":
         """Those of the inner model, each of the chosen ones followed by one more."""
         inner = self.inner.blocks(shape, classes)
         if unknown := [name for name in self.at if name not in inner]:
             remedy = f"use names of {', '.join(inner)}"
-            raise ScenarioError("no block of this name", at=f"{self.injects.kind}.at", value=unknown[0], remedy=remedy)
+            raise ScenarioError("no block of this name", at=f"{self.noise.kind}.at", value=unknown[0], remedy=remedy)
         found: OrderedDict[str, nn.Module] = OrderedDict()
         for name, block in inner.items():
             found[name] = block
             if name in self.at:
-                found[_disturbed(name)] = Disturbed(self.injects.release)
+                found[_disturbed(name)] = Disturbed(self.noise.release)
         return found
 
 

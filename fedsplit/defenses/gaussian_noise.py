@@ -4,12 +4,11 @@ import torch
 from pydantic import PositiveFloat
 from torch import Generator, Tensor
 
-from fedsplit.defenses.base import Defense, Injected
-from fedsplit.models.base import Model
+from fedsplit.defenses.base import Noise
 from fedsplit.numerics.scale import spread
 
 
-class GaussianNoise(Defense):
+class GaussianNoise(Noise):
     """Adds independent Gaussian noise to every activation that leaves the client.
 
     The honest server trains on the noisy activations too, so utility pays for privacy. Fresh noise on every release:
@@ -20,19 +19,6 @@ class GaussianNoise(Defense):
     """Noise standard deviation, in units of the activation, or of each sample's own deviation where `relative`."""
     relative: bool = False
     """Whether `std` is a multiple of the standard deviation of the sample's smashed data."""
-
-    at: tuple[str, ...] = ()
-    """Blocks of the whole model behind which the noise is injected instead, once training is over; none: what is
-    released at the cut is noisy."""
-
-    @property
-    def releases(self) -> bool:
-        """At the cut, unless it acts elsewhere."""
-        return not self.at
-
-    def build(self, model: Model, cut: str) -> tuple[Model, str]:
-        """The model, its chosen blocks followed by noise."""
-        return Injected.behind(model, cut, self.at, self)
 
     def release(self, smashed: Tensor, rng: Generator) -> Tensor:
         """(n, *cut shape) -> the same shape."""

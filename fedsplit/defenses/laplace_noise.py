@@ -4,13 +4,12 @@ import torch
 from pydantic import PositiveFloat
 from torch import Generator, Tensor
 
-from fedsplit.defenses.base import Defense, Injected
-from fedsplit.models.base import Model
+from fedsplit.defenses.base import Noise
 from fedsplit.numerics.scale import spread
 from fedsplit.numerics.uniform import uniform
 
 
-class LaplaceNoise(Defense):
+class LaplaceNoise(Noise):
     """Adds independent Laplace noise to every activation that leaves the client, fresh on every release."""
 
     scale: PositiveFloat
@@ -18,19 +17,6 @@ class LaplaceNoise(Defense):
     deviation where `relative`."""
     relative: bool = False
     """Whether `scale` is a multiple of the standard deviation of the sample's smashed data."""
-
-    at: tuple[str, ...] = ()
-    """Blocks of the whole model behind which the noise is injected instead, once training is over; none: what is
-    released at the cut is noisy."""
-
-    @property
-    def releases(self) -> bool:
-        """At the cut, unless it acts elsewhere."""
-        return not self.at
-
-    def build(self, model: Model, cut: str) -> tuple[Model, str]:
-        """The model, its chosen blocks followed by noise."""
-        return Injected.behind(model, cut, self.at, self)
 
     def release(self, smashed: Tensor, rng: Generator) -> Tensor:
         """(n, *cut shape) -> the same shape."""

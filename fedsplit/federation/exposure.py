@@ -17,7 +17,7 @@ from fedsplit.layers.disturbed import left_out
 from fedsplit.records.images import Holding
 from fedsplit.records.leak import Auxiliary, ClientSegment, Leak, LeakKind, Pairs, Query
 from fedsplit.seeding import drawn_from
-from fedsplit.split import Segment, Segments
+from fedsplit.split import Segment
 
 _AT_ONCE = 512
 
@@ -156,12 +156,9 @@ def _learned(plan: Plan, trained: Trained, observation: Observation) -> State:
 def _shown(plan: Plan, state: State, server: State, holding: Holding, observation: Observation) -> Query:
     """What one pass of a client over images shows where this leak is. state: of all that it holds."""
     assert observation.client is not None, "somebody answers"
-    segments = plan.segments()
-    plan.prepare(segments.home.whole, state, training=False)
-    client = segments.client
+    client = _prepared(plan, state)
     deployed = _deployed(plan, client, holding, observation.client) if observation.defended else _OPEN
-    # Whoever asks at the cut keeps no server segment, which may be the largest of all.
-    look = _look(plan, segments, server, deployed, observation.kind)
+    look = _look(plan, state, server, deployed, observation.kind)
 
     def answer(images: Tensor, smashed: Tensor, rng: Generator) -> Tensor:
         released = deployed.release(smashed, rng)
@@ -189,9 +186,12 @@ Look = Callable[[Tensor, Tensor], Tensor]
 """(images, released) -> what is seen of them."""
 
 
-def _look(plan: Plan, segments: Segments, server: State, deployed: Deployed, kind: LeakKind) -> Look:
+def _look(plan: Plan, state: State, server: State, deployed: Deployed, kind: LeakKind) -> Look:
+    # Whoever asks at the cut keeps no server segment, which may be the largest of all.
     if kind in ("inference", "training"):
         return lambda _, released: released
+    segments = plan.segments()
+    plan.prepare(segments.home.whole, state, training=False)
     plan.prepare(segments.server, server, training=False)
     hidden, last = segments.behind
     if kind == "hidden":
@@ -213,9 +213,13 @@ def _answered(plan: Plan, shown: Query, images: Tensor, rng: Generator) -> Tenso
 
 
 def _client(plan: Plan, state: State) -> nn.Module:
-    segments = plan.segments()
-    plan.prepare(segments.home.whole, state, training=False)
-    return left_out(segments.client)
+    return left_out(_prepared(plan, state))
+
+
+def _prepared(plan: Plan, state: State) -> Segment:
+    home = plan.home()
+    plan.prepare(home.whole, state, training=False)
+    return home.client
 
 
 def _server(plan: Plan, state: State) -> nn.Module:

@@ -252,7 +252,7 @@ def prepared_holding(plan: Plan, client: int, holding: Holding, public: Images, 
     """The client's rows after the defense's augmentation, drawn from the stream "augment" of this client."""
     if not plan.defense.augments:
         return holding
-    segments = plan.segments()
-    plan.prepare(segments.home.whole, start, training=False)
+    home = plan.home()
+    plan.prepare(home.whole, start, training=False)
     with plan.seeds.fork("augment", client):
-        return plan.defense.augment(holding, public, segments.client, plan.seeds("augment", client))
+        return plan.defense.augment(holding, public, home.client, plan.seeds("augment", client))
