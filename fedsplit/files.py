@@ -161,6 +161,19 @@ def read_images(paths: Sequence[Path], mode: str, size: int | None) -> Tensor:
     return _stacked(images)
 
 
+def write_sheet(path: Path, images: Tensor, columns: int) -> None:
+    """(n, channels, height, width) in [0, 1], grey or in colour, row by row as one PNG, a dark pixel between them."""
+    channels, height, width = images.shape[1:]
+    rows = -(-len(images) // columns)
+    sheet = torch.zeros(channels, rows * (height + 1) - 1, columns * (width + 1) - 1)
+    for number, image in enumerate(images):
+        top, left = number // columns * (height + 1), number % columns * (width + 1)
+        sheet[:, top : top + height, left : left + width] = image
+    pixels = (sheet.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    with reading(path):
+        Image.fromarray(pixels.squeeze(2) if channels == 1 else pixels).save(path)
+
+
 def size_of(path: Path) -> tuple[int, int]:
     """(height, width) of one image file, from its header."""
     with reading(path), Image.open(path) as image:

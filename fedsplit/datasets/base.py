@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedsplit import files
+from fedsplit.cache import user_cache
 from fedsplit.component import Component, Family
 from fedsplit.errors import DataError
 from fedsplit.numerics.near_duplicates import near_duplicate_groups, united_groups
@@ -153,8 +154,7 @@ class Filed(Dataset):
     @property
     def folder(self) -> Path:
         """Where the files are looked for."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return (self.root or Path(os.environ.get("FEDSPLIT_DATA") or cache / "fedsplit")).expanduser()
+        return (self.root or Path(os.environ.get("FEDSPLIT_DATA") or user_cache())).expanduser()
 
     def find(self, *candidates: str, fetch: Callable[..., object] | None = None) -> Path:
         """The first of these that exists below `folder`; torchvision's `fetch` is asked for them where none does.

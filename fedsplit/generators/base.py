@@ -1,21 +1,45 @@
 """The contract of an image generator: images in, a network that makes more of their kind out."""
 
+import hashlib
+import json
+import re
 from abc import abstractmethod
-from typing import Annotated
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, ClassVar
 
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
+from fedsplit.cache import cache, replacing
 from fedsplit.component import Component, Family
+from fedsplit.files import write_sheet
 from fedsplit.layers.synthesizer import Progress, Synthesizer, Tell, nothing
+from fedsplit.numerics.fingerprint import fingerprint, fingerprint_of
 from fedsplit.records.images import Shape
 from fedsplit.seeding import Seeds
 
 __all__ = ["GENERATORS", "AnyGenerator", "ImageGenerator", "Progress", "Synthesizer", "fitted"]
 
+_FORMAT = 1
+"""Of what is remembered. It grows whenever the same settings train to other weights."""
+_WEIGHTS = "network.safetensors"
+_TRAINING = "training.json"
+_SHEET = 80
+_COLUMNS = 10
+_DAMAGE = (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError)
+
 
 class ImageGenerator(Component):
     """Learns what images look like. A prior of an attack never learns from private rows; a defense's learns from its
     own client's alone, and never leaves it."""
+
+    conditional: ClassVar[bool] = False
+    """Whether it takes labels."""
 
     def refuses(self, shape: Shape) -> str:
         """Why it cannot make images of this shape, in half a sentence; or nothing. Asked before any compute."""
@@ -36,8 +60,72 @@ class ImageGenerator(Component):
 def fitted(
     generator: ImageGenerator, images: Tensor, labels: Tensor | None, seeds: Seeds, tell: Tell = nothing
 ) -> Synthesizer:
-    """What the generator learns from these images."""
-    return generator.fit(images, labels, seeds, tell)
+    """What the generator learns from these images, remembered for everybody who asks for the same again: never for
+    images that must not leave a client.
+
+    A folder of the cache holds the weights, the reports and a sheet of samples. One that is damaged is trained anew,
+    and where nothing can be written the next one trains again.
+    """
+    recipe = _recipe(generator, images, labels, seeds)
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:24]
+    entry = cache() / "generators" / f"{re.sub(r'[^a-z0-9]+', '-', generator.kind.lower())}-{digest}"
+    found = _remembered(entry, recipe, generator, images, labels, seeds)
+    if found is not None:
+        return found
+    reports: list[Progress] = []
+
+    def noted(progress: Progress) -> None:
+        reports.append(progress)
+        tell(progress)
+
+    synthesizer = generator.fit(images, labels, seeds, noted)
+    with suppress(OSError):
+        _remember(entry, recipe, synthesizer, reports, seeds)
+    return synthesizer
+
+
+def _recipe(generator: ImageGenerator, images: Tensor, labels: Tensor | None, seeds: Seeds) -> str:
+    """All that the weights depend on."""
+    told = {
+        "format": _FORMAT,
+        "generator": GENERATORS.dump(generator),
+        "images": fingerprint_of((images,) if labels is None else (images, labels)),
+        "seed": seeds.number(),
+        "device": images.device.type,
+        "threads": torch.get_num_threads(),
+        "versions": {name: version(name) for name in ("fedsplit", "torch")},
+    }
+    return json.dumps(told, sort_keys=True)
+
+
+def _remember(entry: Path, recipe: str, synthesizer: Synthesizer, reports: list[Progress], seeds: Seeds) -> None:
+    labels = None if synthesizer.classes is None else torch.arange(_SHEET) % synthesizer.classes
+    samples = synthesizer.sample(_SHEET, seeds("sheet"), labels)
+    state = {name: value.contiguous().cpu() for name, value in synthesizer.state_dict().items()}
+    training = {"recipe": recipe, "weights": fingerprint(synthesizer), "reports": [asdict(each) for each in reports]}
+    with replacing(entry) as folder:
+        (folder / _WEIGHTS).write_bytes(save(state))
+        (folder / _TRAINING).write_text(json.dumps(training, indent=1), encoding="utf-8")
+        if samples.shape[1] in (1, 3):
+            write_sheet(folder / "samples.png", samples.cpu(), columns=_COLUMNS)
+
+
+def _remembered(
+    entry: Path, recipe: str, generator: ImageGenerator, images: Tensor, labels: Tensor | None, seeds: Seeds
+) -> Synthesizer | None:
+    channels, height, width = images.shape[1:]
+    classes = None if labels is None else int(labels.max()) + 1
+    try:
+        training = json.loads((entry / _TRAINING).read_text(encoding="utf-8"))
+        state = load((entry / _WEIGHTS).read_bytes())
+        with seeds.fork("blank"):
+            synthesizer = generator.network((channels, height, width), classes).to(images)
+        synthesizer.load_state_dict(state)
+        if training["recipe"] != recipe or training["weights"] != fingerprint(synthesizer):
+            return None
+    except _DAMAGE:
+        return None
+    return synthesizer.eval().requires_grad_(requires_grad=False)
 
 
 GENERATORS: Family[ImageGenerator] = Family("generators", ImageGenerator)
