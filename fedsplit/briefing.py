@@ -23,6 +23,8 @@ _MEANINGS = {
     Asset.SERVER_SEGMENTS: "server segments over time",
     Asset.DEFENSE: "the defense and its parameters",
     Asset.REPEATS: "as many answers to one image as it waits for",
+    Asset.SCORES: "released confidences in images of its own",
+    Asset.MODEL: "the deployed model",
 }
 
 

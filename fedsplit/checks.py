@@ -7,6 +7,7 @@ from fedsplit.attacks.base import ActiveAttack, Attack
 from fedsplit.datasets.base import Dataset
 from fedsplit.errors import ScenarioError
 from fedsplit.records.images import Shape
+from fedsplit.records.leak import Level
 from fedsplit.scenario import UNDEFENDED, Cell, Scenario
 from fedsplit.split import Segments
 
@@ -83,16 +84,27 @@ def _check_metrics(scenario: Scenario) -> None:
     names = [metric.name for metric in scenario.metrics]
     if len(set(names)) < len(names):
         raise ScenarioError("names a metric twice", at="metrics", value=names, remedy="name each metric once")
-    if scenario.headline not in names:
-        remedy = f"use one of {', '.join(names)}, or add it to metrics"
-        raise ScenarioError("is none of the metrics", at="headline", value=scenario.headline, remedy=remedy)
+    levels = {attack.level for attack in scenario.attacks}
+    if "instance" in levels:
+        _check_headline(scenario, "instance", "headline", scenario.headline)
+    if "class" in levels:
+        _check_headline(scenario, "class", "class_headline", scenario.class_headline)
     for index, metric in enumerate(scenario.metrics):
-        if metric.name == scenario.headline and not metric.per_target:
-            reason = "scores a whole set: permuting the leak would not show in it"
-            raise ScenarioError(reason, at="headline", value=metric.name, remedy="use a metric with a score per image")
         if metric.evaluated and not scenario.roles.evaluation:
             reason = "needs a network trained on evaluation rows, and there are none"
             raise ScenarioError(reason, at=f"metrics.{index}", value=metric.name, remedy="set roles.evaluation above 0")
+
+
+def _check_headline(scenario: Scenario, level: Level, at: str, name: str) -> None:
+    found = {metric.name: metric for metric in scenario.metrics_of(level)}
+    if name not in found:
+        what = "images" if level == "instance" else "classes"
+        fitting = [metric.name for metric in found.values() if metric.per_target]
+        remedy = f"use one of {', '.join(fitting)}, or add it to metrics" if fitting else "add it to metrics"
+        raise ScenarioError(f"is none of the metrics of guesses at {what}", at=at, value=name, remedy=remedy)
+    if not found[name].per_target:
+        reason = "scores a whole set: permuting the leak would not show in it"
+        raise ScenarioError(reason, at=at, value=name, remedy="use a metric with a score per image")
 
 
 def _check_attacks(scenario: Scenario) -> None:

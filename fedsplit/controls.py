@@ -26,7 +26,8 @@ class Bench:
     """What controls need around an attack.
 
     score: the headline metric. anchor: its value for the mean of the adversary's images. error: the mean squared error,
-    error_anchor: its value for the mean of images like the targets, which no guess without a leak gets below.
+    error_anchor: its value for the mean of images like the targets, which no guess without a leak gets below; neither
+    is asked of guesses at classes.
     undefended: whether this is the row without defense. passed: whether the same attack passed
     there (True on that row itself).
     defended, bare: what a client answers with and without the defense, in the phase of the leak.
@@ -59,6 +60,11 @@ class Judged:
         return _joined(self.reconstructions)
 
     @property
+    def unguided(self) -> Tensor | None:
+        """What the attacker would have guessed without a leak, in the same order, where that is not the mean image."""
+        return _unguided(self.reconstructions)
+
+    @property
     def settings(self) -> str:
         """What the attacker chose, each choice told once."""
         return "; ".join(dict.fromkeys(guess.evidence.settings for guess in self.reconstructions))
@@ -83,7 +89,7 @@ def judge(attack: Attack, leaks: Sequence[Leak], bench: Bench, seeds: Seeds) -> 
     seconds = time.perf_counter() - began
     controls = {"images": _first_fault([_images(guess, leak) for guess, leak in zip(guesses, leaks, strict=True)])}
     if controls["images"].ok:
-        controls |= _strength(attack, leaks, _joined(guesses), bench, seeds)
+        controls |= _strength(attack, leaks, guesses, bench, seeds)
     controls |= {
         check: _first_fault([_CHECKS[check](guess, bench.undefended) for guess in guesses])
         for check in sorted(attack.controls)
@@ -98,39 +104,75 @@ def _joined(guesses: Sequence[Reconstruction]) -> Tensor:
     return torch.cat([guess.images.detach().cpu() for guess in guesses])
 
 
+def _unguided(guesses: Sequence[Reconstruction]) -> Tensor | None:
+    found = [guess.unguided.detach().cpu() for guess in guesses if guess.unguided is not None]
+    return torch.cat(found) if len(found) == len(guesses) else None
+
+
 def _first_fault(controls: Sequence[Control]) -> Control:
     return next((control for control in controls if not control.ok), controls[0])
 
 
-def _strength(attack: Attack, leaks: Sequence[Leak], images: Tensor, bench: Bench, seeds: Seeds) -> dict[str, Control]:
-    score = bench.score(images)
+def _strength(
+    attack: Attack, leaks: Sequence[Leak], guesses: Sequence[Reconstruction], bench: Bench, seeds: Seeds
+) -> dict[str, Control]:
+    score, trivial = bench.score(_joined(guesses)), _trivial(guesses, bench)
     if not bench.undefended:
         return {
             "passed_undefended": Control(
                 ok=bench.passed,
                 detail="the same attack on the undefended row" + ("" if bench.passed else " is invalid"),
             ),
-            "not_broken": _not_broken(score, bench.anchor),
+            "not_broken": _not_broken(score, trivial),
         }
+    if attack.level == "class":
+        return {trivial.check: _beats(score, trivial), "permuted_leak": _shows_its_class(guesses, score, bench)}
     rng = seeds("permutation")
     shuffled = [attack.reconstruct(_permuted(leak, rng), seeds("attack")) for leak in leaks]
     return {
-        "beats_mean_image": _beats(score, bench.anchor),
+        trivial.check: _beats(score, trivial),
         "permuted_leak": _powerless(bench, score, _joined(shuffled)),
     }
 
 
+@dataclass(frozen=True)
+class _Trivial:
+    """The guess to beat, in words, its headline score, and what the control is called."""
+
+    name: str
+    anchor: float
+    check: str
+
+
+def _trivial(guesses: Sequence[Reconstruction], bench: Bench) -> _Trivial:
+    unguided = _unguided(guesses)
+    found = None if unguided is None else bench.score(unguided).mean
+    if found is None:
+        return _Trivial("the mean image", bench.anchor, "beats_mean_image")
+    return _Trivial("guesses without a leak", found, "beats_unguided")
+
+
+def _shows_its_class(guesses: Sequence[Reconstruction], score: Score, bench: Bench) -> Control:
+    # Guesses at other classes are what the attack makes of a leak whose classes are permuted: there is nothing else in
+    # it that is about one target.
+    shifted = [guess.images.detach().cpu().roll(len(guess.images) // 2, dims=0) for guess in guesses]
+    permuted = bench.score(torch.cat(shifted))
+    ok = _apart(score, permuted)
+    verb = "" if ok else "the guesses do not depend on the class: "
+    detail = f"{verb}with the classes permuted, headline {_shown(permuted)} instead of {_shown(score)}"
+    return Control(ok=ok, detail=detail)
+
+
 def _permuted(leak: Leak, rng: Generator) -> Leak:
-    assert leak.smashed is not None, "every attack sees smashed data"
-    order = torch.randperm(len(leak.smashed), generator=rng)
+    order = torch.randperm(leak.targets, generator=rng)
     return leak.permuted(order.to(leak.auxiliary.images.device))
 
 
-def _beats(score: Score, anchor: float) -> Control:
+def _beats(score: Score, trivial: _Trivial) -> Control:
     worst = score.low if score.more_leaks == "higher" else score.high
-    ok = worst is not None and _leaks_more(worst, anchor, score)
+    ok = worst is not None and _leaks_more(worst, trivial.anchor, score)
     verb = "beats" if ok else "does not beat"
-    return Control(ok=ok, detail=f"{_shown(score)} {verb} the mean image ({anchor:.3g})")
+    return Control(ok=ok, detail=f"{_shown(score)} {verb} {trivial.name} ({trivial.anchor:.3g})")
 
 
 def _powerless(bench: Bench, score: Score, shuffled: Tensor) -> Control:
@@ -152,11 +194,11 @@ def _apart(score: Score, permuted: Score) -> bool:
     return score.high is not None and permuted.low is not None and permuted.low > score.high
 
 
-def _not_broken(score: Score, anchor: float) -> Control:
+def _not_broken(score: Score, trivial: _Trivial) -> Control:
     best = score.high if score.more_leaks == "higher" else score.low
     # Equal is fine: with nothing to learn, the mean image is the right answer.
-    ok = best is not None and (best == anchor or _leaks_more(best, anchor, score))
-    detail = f"{_shown(score)} against the mean image ({anchor:.3g})"
+    ok = best is not None and (best == trivial.anchor or _leaks_more(best, trivial.anchor, score))
+    detail = f"{_shown(score)} against {trivial.name} ({trivial.anchor:.3g})"
     return Control(ok=ok, detail=detail if ok else f"broken attack: {detail} is significantly worse")
 
 
@@ -170,8 +212,7 @@ def _shown(score: Score) -> str:
 
 
 def _images(guess: Reconstruction, leak: Leak) -> Control:
-    assert leak.smashed is not None, "every attack sees smashed data"
-    expected = (len(leak.smashed), *leak.image_shape)
+    expected = (leak.targets, *leak.image_shape)
     if tuple(guess.images.shape) != expected:
         return Control(ok=False, detail=f"images of shape {tuple(guess.images.shape)} instead of {expected}")
     finite = bool(torch.isfinite(guess.images).all())

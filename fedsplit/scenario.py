@@ -19,12 +19,12 @@ from fedsplit.federation.hijacking import Hijacking
 from fedsplit.federation.ledger import Recording
 from fedsplit.federation.optimizer import Optimizer
 from fedsplit.federation.plan import DTYPES, Plan, Precision
-from fedsplit.metrics.base import AnyMetric
+from fedsplit.metrics.base import AnyMetric, Metric
 from fedsplit.models.base import AnyModel
 from fedsplit.partition import Partition, Roles
 from fedsplit.protocols.base import AnyProtocol
 from fedsplit.records.images import Shape
-from fedsplit.records.leak import Asset, LeakKind
+from fedsplit.records.leak import Asset, LeakKind, Level
 from fedsplit.threats.base import AnyThreat, Threat
 
 UNDEFENDED = "none"
@@ -76,6 +76,8 @@ class Scenario(Settings):
     metrics: Annotated[tuple[AnyMetric, ...], Field(min_length=1)]
     headline: str = "ssim"
     """The metric that ranks attacks within a row, and by which outcomes are judged valid."""
+    class_headline: str = "attack_accuracy_top1"
+    """The same for attacks on classes."""
     engine: AnyEngine
 
     @property
@@ -130,6 +132,15 @@ class Scenario(Settings):
             for kind in ("training", "inference")
         }
         return Recording(training=tuple(kept["training"]), inference=tuple(kept["inference"]))
+
+    def metrics_of(self, level: Level) -> tuple[Metric, ...]:
+        """Those that score guesses at images, or at classes."""
+        return tuple(metric for metric in self.metrics if level in metric.levels)
+
+    def headline_of(self, level: Level) -> Metric:
+        """The metric that ranks attacks of this level."""
+        name = self.headline if level == "instance" else self.class_headline
+        return next(metric for metric in self.metrics_of(level) if metric.name == name)
 
     @property
     def withheld(self) -> frozenset[Asset]:

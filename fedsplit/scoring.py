@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from fedsplit.errors import blaming
 from fedsplit.layers.evaluator import Evaluator
@@ -20,6 +20,9 @@ from fedsplit.seeding import Seeds
 
 MEAN_IMAGE = "mean_image"
 """The anchor to beat: it takes no leak at all."""
+
+UNGUIDED = "unguided"
+"""The anchor to beat for an attacker who would have guessed otherwise without a leak, as by a generator's samples."""
 
 _MAPPED = 30
 """Principal components in an exhibit: two are drawn, and neighbours in so many are neighbours in all, near enough."""
@@ -89,13 +92,28 @@ class Scoreboard:
             return _finite(_guarded(measurement.statistic)(measurement.values))
 
 
-def anchors(truth: Truth, auxiliary: Auxiliary) -> Mapping[str, Tensor]:
-    """Trivial guesses by name. The oracles use the truth, which no attacker has: this is what retrieval would give."""
-    return {
-        MEAN_IMAGE: mean_image(truth, auxiliary),
-        "class_mean_oracle": _class_mean(truth, auxiliary),
-        "nearest_auxiliary_oracle": nearest(truth, auxiliary)[1],
-    }
+def anchors(truth: Truth, auxiliary: Auxiliary, ideal: Auxiliary, rng: Generator) -> Mapping[str, Tensor]:
+    """Trivial guesses by name, of an adversary with these images. The oracles use what no attacker has: the truth, and
+    where classes are rebuilt real images of them.
+
+    ideal: images like the clients', which nobody trained on."""
+    common = {MEAN_IMAGE: mean_image(truth, auxiliary), "class_mean_oracle": _class_mean(truth, auxiliary)}
+    if truth.population is None:
+        return {**common, "nearest_auxiliary_oracle": nearest(truth, auxiliary)[1]}
+    images, labels = ideal.images.cpu(), ideal.labels.cpu()
+    return {**common, "real_images_oracle": images[of_classes(labels, truth.labels, rng)].to(truth.images)}
+
+
+def of_classes(labels: Tensor, wanted: Tensor, rng: Generator) -> Tensor:
+    """(n,), (k,) -> (k,): rows of the wanted labels, drawn without repeating one before all of its label are used; any
+    row for a label that nobody has."""
+    order = torch.randperm(len(labels), generator=rng)
+    places = torch.empty(len(wanted), dtype=torch.long)
+    for label in wanted.unique():
+        asked, own = (wanted == label).nonzero().squeeze(1), order[labels[order] == label]
+        found = own if len(own) else order
+        places[asked] = found[torch.arange(len(asked)) % len(found)]
+    return places
 
 
 def mean_image(truth: Truth, auxiliary: Auxiliary) -> Tensor:

@@ -1,14 +1,16 @@
 """One cell: a victim is trained; each attack then tries what its threat lets it see, is judged, and scored."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
+from math import isfinite
 
 import torch
 
 from fedsplit.auxiliary import AuxiliaryImages
 from fedsplit.controls import Bench, Judged, judge
 from fedsplit.engines.base import Engine
-from fedsplit.errors import EngineError, blaming
+from fedsplit.errors import DataError, EngineError, blaming
 from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.exposure import Exposure, Observation, victims
 from fedsplit.federation.plan import Plan, state_of
@@ -22,7 +24,8 @@ from fedsplit.records.leak import Query
 from fedsplit.records.outcome import BytesPerStep, Outcome, Utility
 from fedsplit.records.truth import Truth
 from fedsplit.scenario import UNDEFENDED, Cell, Duel, Scenario
-from fedsplit.scoring import MEAN_IMAGE, Scoreboard, anchors, mean_image
+from fedsplit.scoring import MEAN_IMAGE, UNGUIDED, Scoreboard, anchors, mean_image, of_classes
+from fedsplit.seeding import Seeds
 from fedsplit.training import Training
 from fedsplit.victim import Victim
 
@@ -66,13 +69,12 @@ def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed
             for known in (True, False)
         )
     exposed = bare if duel.threat.knows_defense == "no" else defended
-    # The one place where row numbers become the private images again.
-    private = parties.images.at(torch.cat([one.rows for one in exposed]))
-    truth = Truth(private.pixels.to(plan.dtype), private.labels)
-    board = Scoreboard(scenario.metrics, truth, parties.evaluator, seeds)
-    trivial = anchors(truth, own)
+    wanted = duel.attack.wanted(plan.classes)
+    truth = _truth(parties, exposed, wanted, plan, seeds)
+    board = Scoreboard(scenario.metrics_of(duel.attack.level), truth, parties.evaluator, seeds)
+    trivial = anchors(truth, own, ideal, seeds("anchors"))
     anchored = {name: board.means(guess) for name, guess in trivial.items()}
-    headline = next(metric for metric in scenario.metrics if metric.name == scenario.headline)
+    headline = scenario.headline_of(duel.attack.level)
     anchor = anchored[MEAN_IMAGE][headline.name]
     if anchor is None:
         raise EngineError("gives the mean image no finite score", at=f"metric {headline.name}", remedy="mend it")
@@ -91,8 +93,10 @@ def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed
         victim=lambda: "/".join(_fingerprints(trained, one) for one in exposed),
     )
     with blaming(f"attack {duel.attack_name} on {cell.row}"):
-        leaks = [duel.threat.view(one.leak, scenario.withheld) for one in exposed]
+        leaks = [replace(duel.threat.view(one.leak, scenario.withheld), wanted=wanted) for one in exposed]
         judged = judge(duel.attack, leaks, bench, seeds)
+    if judged.unguided is not None:
+        anchored = {UNGUIDED: board.means(judged.unguided), **anchored}
     guess = _scorable(judged, truth)
     outcome = Outcome(
         defense=cell.row,
@@ -116,9 +120,34 @@ def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed
         activity=trained.evaluation.activity,
         training_seconds=trained.standing.seconds,
         dropped=trained.standing.dropped,
+        level=duel.attack.level,
+        evaluator_accuracy=_evaluator_accuracy(scenario, duel, parties),
         hijacked=cell.hijacker is not None,
     )
-    return outcome, board.exhibit(headline, guess, own, torch.cat([_smashed(one) for one in exposed]))
+    # Nobody sends anything about a class.
+    shown = torch.cat([_smashed(one) for one in exposed]) if wanted is None else torch.zeros(len(truth.labels), 1)
+    return outcome, board.exhibit(headline, guess, own, shown)
+
+
+def _truth(
+    parties: Parties, exposed: Sequence[Exposure], wanted: torch.Tensor | None, plan: Plan, seeds: Seeds
+) -> Truth:
+    # The one place where row numbers become the private images again.
+    if wanted is None:
+        private = parties.images.at(torch.cat([one.rows for one in exposed]))
+        return Truth(private.pixels.to(plan.dtype), private.labels)
+    everything = parties.images.at(torch.cat([holding.rows for holding in parties.data.holdings]))
+    if absent := sorted({*wanted.tolist()} - {*everything.labels.tolist()}):
+        name = parties.images.class_names[absent[0]]
+        raise DataError("no client has an image of this class", at="attacks", value=name, remedy="use more images")
+    pixels, labels = everything.pixels.to(plan.dtype), wanted.repeat(len(exposed))
+    return Truth(pixels[of_classes(everything.labels, labels, seeds("examples"))], labels, (pixels, everything.labels))
+
+
+def _evaluator_accuracy(scenario: Scenario, duel: Duel, parties: Parties) -> float | None:
+    asked = any(metric.evaluated for metric in scenario.metrics_of(duel.attack.level))
+    known = parties.evaluator is not None and isfinite(parties.evaluator.accuracy)
+    return parties.evaluator.accuracy if asked and known and parties.evaluator is not None else None
 
 
 def _queries(exposed: Exposure) -> Query:

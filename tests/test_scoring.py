@@ -17,7 +17,7 @@ from fedsplit.metrics.mse import Mse
 from fedsplit.metrics.psnr import Psnr
 from fedsplit.records.leak import Auxiliary
 from fedsplit.records.truth import Truth
-from fedsplit.scoring import MEAN_IMAGE, Scoreboard, anchors, mean_image, nearest
+from fedsplit.scoring import MEAN_IMAGE, Scoreboard, anchors, mean_image, nearest, of_classes
 from fedsplit.seeding import Seeds
 
 SHAPE = (2, 5, 4)
@@ -66,7 +66,7 @@ def _refuses(values: Tensor) -> float:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_anchors_are_what_they_are_called(dtype: torch.dtype) -> None:
     truth, auxiliary = made(dtype=dtype)
-    found = anchors(truth, auxiliary)
+    found = anchors(truth, auxiliary, auxiliary, torch.Generator())
     assert set(found) == {MEAN_IMAGE, "class_mean_oracle", "nearest_auxiliary_oracle"}
     for row, (target, label) in enumerate(zip(truth.images, truth.labels.tolist(), strict=True)):
         overall = torch.stack(list(auxiliary.images)).sum(dim=0) / 30
@@ -80,6 +80,26 @@ def test_the_anchors_are_what_they_are_called(dtype: torch.dtype) -> None:
         errors = [float((image - target).square().mean()) for image in auxiliary.images]
         assert torch.equal(found["nearest_auxiliary_oracle"][row], auxiliary.images[errors.index(min(errors))])
         assert float(nearest(truth, auxiliary)[0][row]) == pytest.approx(min(errors) ** 0.5, rel=1e-4)
+
+
+def test_where_classes_are_rebuilt_the_oracle_is_held_out_real_images_of_them() -> None:
+    truth, auxiliary = made()
+    about = Truth(truth.images, truth.labels, (truth.images, truth.labels))
+    found = anchors(about, auxiliary, auxiliary, torch.Generator().manual_seed(0))
+    assert set(found) == {MEAN_IMAGE, "class_mean_oracle", "real_images_oracle"}
+    known = {int(label) for label in auxiliary.labels}
+    for image, label in zip(found["real_images_oracle"], truth.labels.tolist(), strict=True):
+        rows = [row for row, own in enumerate(auxiliary.images) if torch.equal(own, image)]
+        assert rows and (label not in known or int(auxiliary.labels[rows[0]]) == label)
+
+
+def test_rows_of_classes_repeat_only_when_all_were_used() -> None:
+    labels = torch.tensor([0, 1, 0, 1, 0, 2])
+    wanted = torch.tensor([1, 0, 0, 1, 1, 0, 0, 3])
+    rows = of_classes(labels, wanted, torch.Generator().manual_seed(1))
+    assert labels[rows[:7]].tolist() == wanted[:7].tolist()
+    assert sorted(rows[[1, 2, 5]].tolist()) == [0, 2, 4] and len(set(rows[[0, 3, 4]].tolist())) == 2
+    assert 0 <= int(rows[7]) < 6
 
 
 def test_a_target_that_the_adversary_also_has_is_at_distance_nothing() -> None:

@@ -30,6 +30,10 @@ class Averaging(Attack):
         del context
         if isinstance(self.attack, ActiveAttack):
             raise ValueError(f"`attack` is active ({self.attack.kind}): what it teaches its victim is no answer")
+        if self.attack.level != "instance":
+            raise ValueError(
+                f"`attack` rebuilds classes ({self.attack.kind}): nobody sends anything that could be sent again"
+            )
         if self.attack.leak != "inference" or self.attack.rounds or self.attack.repeats > 1:
             raise ValueError("`attack` has a leak, rounds or answers of its own: say them beside it")
 
@@ -42,11 +46,6 @@ class Averaging(Attack):
     def needs(self) -> frozenset[Asset]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What the attack needs, and repeated answers."""
         return self.attack.needs | {Asset.REPEATS}
-
-    @property
-    def level(self) -> Literal["instance", "class"]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The attack's."""
-        return self.attack.level
 
     @property
     def controls(self) -> frozenset[Check]:  # pyright: ignore[reportIncompatibleVariableOverride]

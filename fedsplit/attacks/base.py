@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from fedsplit.component import Component, Family, Trust
 from fedsplit.records.impostor import Impostor
-from fedsplit.records.leak import Asset, Auxiliary, Leak, Pairs
+from fedsplit.records.leak import Asset, Auxiliary, Leak, Level, Pairs
 from fedsplit.records.reconstruction import Reconstruction
 
 Check = Literal["parameters_moved", "loss_fell"]
@@ -23,7 +23,7 @@ class Attack(Component):
 
     needs: ClassVar[frozenset[Asset]]
     """The assets without which it cannot run. It may use others where they are granted."""
-    level: ClassVar[Literal["instance", "class"]] = "instance"
+    level: ClassVar[Level] = "instance"
     controls: ClassVar[frozenset[Check]] = frozenset()
 
     leak: Literal["inference", "training"] = "inference"
@@ -37,6 +37,11 @@ class Attack(Component):
         """How many answers to each image it waits for before it looks at their mean."""
         return 1
 
+    def wanted(self, classes: int) -> Tensor | None:
+        """(targets,), the class that each image is to show; None where the images to rebuild are the leak's own."""
+        del classes
+        return None
+
     def refuses(self, client: nn.Module) -> str:
         """Why it cannot attack a client of these modules, whatever their weights, in half a sentence; or nothing.
 
@@ -48,6 +53,19 @@ class Attack(Component):
     def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:
         """One image per target, in the order of the leak. May use `rng` alone for randomness; changes nothing in
         the leak."""
+
+
+class ClassAttack(Attack):
+    """Rebuilds what the classes of a deployed model look like (`Leak.wanted`), not one image or another."""
+
+    level: ClassVar[Level] = "class"
+
+    per_class: PositiveInt = 50
+    """Images that it hands back of each class."""
+
+    def wanted(self, classes: int) -> Tensor:
+        """(classes * per_class,), class after class."""
+        return torch.arange(classes).repeat_interleave(self.per_class)
 
 
 class ActiveAttack(Attack):

@@ -88,6 +88,8 @@ def expose(
         server_segments=tuple(_server(plan, past.server) for past in trained.ledger.until(observation.round)),
         defense=plan.defense,
         repeats=None if observation.kind == "training" else observation.repeats,
+        scores=query if observation.kind == "model" else None,
+        model=_model(plan, state, page.server) if observation.kind == "model" else None,
         learned=None if plan.hijacking is None else _learned(plan, trained, observation),
     )
     return Exposure(leak, targets.rows)
@@ -220,6 +222,13 @@ def _prepared(plan: Plan, state: State) -> Segment:
     home = plan.home()
     plan.prepare(home.whole, state, training=False)
     return home.client
+
+
+def _model(plan: Plan, state: State, server: State) -> nn.Module:
+    segments = plan.segments()
+    plan.prepare(segments.home.whole, state, training=False)
+    plan.prepare(segments.server, server, training=False)
+    return left_out(segments.whole).eval()
 
 
 def _server(plan: Plan, state: State) -> nn.Module:

@@ -42,6 +42,11 @@ class Evaluator:
         with torch.no_grad():
             return torch.cat([self.body(batch.float().cpu()) for batch in images.split(_INFERENCE_BATCH)])
 
+    def logits(self, images: Tensor) -> Tensor:
+        """(n, channels, height, width) -> (n, classes), on the CPU."""
+        with torch.no_grad():
+            return self.head(self.features(images))
+
 
 def train_evaluator(images: Images, seeds: Seeds) -> Evaluator:
     """Trains a judge on these images, part of their groups held out for its own accuracy.
@@ -103,5 +108,5 @@ def _fit(network: nn.Module, images: Images, rng: Generator) -> None:
 def _accuracy(evaluator: Evaluator, images: Images) -> float:
     if not len(images):
         return math.nan
-    guesses = evaluator.head(evaluator.features(images.pixels)).argmax(1)
+    guesses = evaluator.logits(images.pixels).argmax(1)
     return float((guesses == images.labels).double().mean())

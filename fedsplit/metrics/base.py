@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedsplit.component import Component, Family
 from fedsplit.layers.evaluator import Evaluator
+from fedsplit.records.leak import Level
 from fedsplit.records.truth import Truth
 
 
@@ -31,7 +32,8 @@ class Measurement:
 class Metric(Component):
     """Scores a reconstruction. Images come clamped to [0, 1]."""
 
-    level: ClassVar[Literal["instance", "class"]] = "instance"
+    levels: ClassVar[frozenset[Level]] = frozenset({"instance"})
+    """What it scores: guesses at images, guesses at classes, or either."""
     unit: ClassVar[str]
     more_leaks: ClassVar[Literal["higher", "lower"]]
     """Which direction means that more is leaked."""

@@ -14,6 +14,7 @@ from fedsplit.layers.evaluator import Evaluator
 from fedsplit.layers.inception import inception, pooled_features
 from fedsplit.metrics.base import Measurement, Metric
 from fedsplit.numerics.frechet import frechet_distance
+from fedsplit.records.leak import Level
 from fedsplit.records.truth import Truth
 
 
@@ -25,6 +26,7 @@ class Fid(Metric):
     the same features and the same number of targets. Resampled rows repeat images, so the interval sits higher still.
     """
 
+    levels: ClassVar[frozenset[Level]] = frozenset({"instance", "class"})
     unit: ClassVar[str] = ""
     more_leaks: ClassVar[Literal["higher", "lower"]] = "lower"
     per_target: ClassVar[bool] = False

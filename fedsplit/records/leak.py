@@ -21,13 +21,16 @@ class Asset(StrEnum):
     SERVER_SEGMENTS = "server_segments"
     DEFENSE = "defense"
     REPEATS = "repeats"
+    SCORES = "scores"
+    MODEL = "model"
 
 
 IMPLIED: dict[Asset, frozenset[Asset]] = {
     Asset.CLIENT_WEIGHTS: frozenset({Asset.CLIENT_QUERIES, Asset.AUXILIARY_PAIRS}),
     Asset.CLIENT_QUERIES: frozenset({Asset.AUXILIARY_PAIRS}),
+    Asset.MODEL: frozenset({Asset.SCORES}),
 }
-"""Who can run the client segment can query it, and who can query it can make pairs."""
+"""Who can run the client segment can query it, who can query it can make pairs, and who holds the model can ask it."""
 
 
 def closure(assets: frozenset[Asset]) -> frozenset[Asset]:
@@ -35,9 +38,13 @@ def closure(assets: frozenset[Asset]) -> frozenset[Asset]:
     return assets.union(*(IMPLIED.get(asset, frozenset()) for asset in assets))
 
 
-LeakKind = Literal["inference", "training", "hidden", "answers"]
+Level = Literal["instance", "class"]
+"""Whose images an attack rebuilds: those of the targets one by one, or some of each class."""
+
+LeakKind = Literal["inference", "training", "hidden", "answers", "model"]
 """inference: one pass over the targets, seen at the cut. training: what crossed the cut at training steps. hidden: the
-raw outputs of the deployed model's last hidden layer. answers: the confidences that it releases."""
+raw outputs of the deployed model's last hidden layer. answers: the confidences that it releases. model: the deployed
+model itself, and nothing that anybody sent; what is rebuilt are its classes."""
 
 Query = Callable[[Tensor, Generator], Tensor]
 """(n, channels, height, width) images of the attacker's own -> (n, *seen shape), what it would see of them."""
@@ -72,7 +79,7 @@ class ClientSegment:
 
 @dataclass(frozen=True)
 class Leak:
-    """The assets that an attack is handed, about `len(smashed)` targets in an order that means nothing.
+    """The assets that an attack is handed, about its targets, in an order that means nothing.
 
     A field that belongs to an asset which the threat does not grant is None. Row numbers and images of the targets
     are not among the fields. image_shape: (channels, height, width).
@@ -101,9 +108,22 @@ class Leak:
     """The defense with its parameters, a `Defense`, where the adversary knows them."""
     repeats: int | None = None
     """How many answers to one image every row of `smashed`, of the pairs and of an answer to a query is the mean of."""
+    scores: Query | None = None
+    """The confidences that the deployed model releases for images of the attacker's own."""
+    model: nn.Module | None = None
+    """The deployed model, (n, channels, height, width) -> logits (n, classes), in evaluation mode; differentiable."""
+    wanted: Tensor | None = None
+    """(targets,), where the targets are classes: which one each image is to show. No asset: the attacker chose them."""
     learned: dict[str, Tensor] | None = None
     """What this very attack's impostor knew when it had served; None where the server was honest. No asset: no threat
     grants it or takes it away."""
+
+    @property
+    def targets(self) -> int:
+        """How many images there are to rebuild."""
+        found = self.smashed if self.wanted is None else self.wanted
+        assert found is not None, "every attack sees smashed data, or knows the classes that it wants"
+        return len(found)
 
     def granted(self, assets: frozenset[Asset]) -> "Leak":
         """The same leak without the fields of all other assets."""
@@ -120,7 +140,7 @@ class Leak:
         )
 
 
-PER_TARGET = ("smashed", "cut_gradients", "labels", "head_gradients")
+PER_TARGET = ("smashed", "cut_gradients", "labels", "head_gradients", "wanted")
 """Fields of a leak that have one row per target."""
 
 assert {asset.value for asset in Asset} <= {field.name for field in fields(Leak)}

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fedsplit.records.leak import LeakKind
+from fedsplit.records.leak import LeakKind, Level
 
 SCHEMA = 1
 
@@ -84,6 +84,10 @@ class Outcome(_Record):
     """Wall time of training the victim, over all rounds; None in files of earlier versions."""
     dropped: int = 0
     """How often a client took part in a round and did not return from it: drawn so, or since it failed."""
+    level: Level = "instance"
+    """Whether the targets are images or classes."""
+    evaluator_accuracy: float | None = None
+    """Of the independent evaluator, on evaluation rows held out; None where no metric needs it."""
     hijacked: bool = False
     """Whether the attack had the server while the victim was trained: what is said of the training is said of that
     one, which nobody else attacks."""

@@ -21,7 +21,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """images: (targets, channels, height, width), in the order of the leak; clamped to [0, 1] by the metrics."""
+    """images: (targets, channels, height, width), in the order of the leak; clamped to [0, 1] by the metrics.
+
+    unguided: as many, what the same attacker would have guessed without a leak; None where that is the mean of its own
+    images.
+    """
 
     images: Tensor
     evidence: Evidence = Evidence()
+    unguided: Tensor | None = None

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from fedsplit.report import wording
 from fedsplit.report.canvas import Look, canvas, looks, note
 from fedsplit.report.ranked import Ranked, ranked, reference, upward, whiskers
-from fedsplit.report.rows import MEAN_IMAGE, UNDEFENDED, Summary
+from fedsplit.report.rows import UNDEFENDED, Summary
 
 _MOST_TICKS = 6
 FAR_APART = 8.0
@@ -98,9 +99,8 @@ def _draw(leak: Axes, accuracy: Axes, curve: _Curve) -> None:
 def _references(leak: Axes, accuracy: Axes, rows: Mapping[str, Ranked], *, named: bool) -> None:
     """What the mean image scores, and what there is without a defense; named beside the last column."""
     reading = (first := next(iter(rows.values()))).row.reading(first.row.headline)
-    trivial = reading.anchor(MEAN_IMAGE) if reading else None
-    if trivial is not None:
-        reference(leak, trivial, "mean image" if named else "", firm=True)
+    if reading and reading.trivial is not None:
+        reference(leak, reading.trivial, wording.anchor_label(reading.to_beat) if named else "", firm=True)
     if (undefended := rows.get(UNDEFENDED)) is not None:
         name = "no defense" if named else ""
         reference(leak, undefended.mean, name, firm=False)

@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from fedsplit.report import wording
 from fedsplit.report.canvas import FAINT, INK, SOFT, canvas, looks, note
 from fedsplit.report.estimate import Estimate
 from fedsplit.report.labels import Label, place
 from fedsplit.report.ranked import Ranked, anchor_lines, headline, ranked, rightward, upward, whiskers
-from fedsplit.report.rows import MEAN_IMAGE, UNDEFENDED, Row, Summary
+from fedsplit.report.rows import UNDEFENDED, Row, Summary
 
 _BINS = 6
 _TARGETS_PER_BIN = 8
@@ -53,10 +54,11 @@ def privacy_utility(summary: Summary, threat: str) -> Figure | None:
 def leak_by_distance(summary: Summary, threat: str) -> Figure | None:
     """Per image: the headline against the distance to the nearest auxiliary image, one panel per defense.
 
-    A line joins the medians of bins with equally many images; grey is the undefended row. None without such scores.
+    A line joins the medians of bins with equally many images; grey is the undefended row. None without such scores, and
+    where classes were rebuilt.
     """
     worst = [one for one in ranked(summary, threat) if _per_image(one.row) is not None]
-    if not worst:
+    if not worst or worst[0].row.of_classes:
         return None
     across = min(len(worst), _PANELS_ACROSS)
     down = -(-len(worst) // across)
@@ -147,8 +149,9 @@ def _distance_panel(axes: Axes, one: Ranked, undefended: tuple[Tensor, Tensor] |
         axes.plot(*_medians(*undefended), color=SOFT, linewidth=1.4, label=UNDEFENDED)
     axes.plot(*_medians(*points), color=one.look.colour, linewidth=2, marker="o", markersize=4)
     reading = one.row.reading(one.row.headline)
-    if reading and (trivial := reading.anchor(MEAN_IMAGE)) is not None:
-        axes.axhline(trivial, color=INK, linestyle="--", linewidth=0.9, label="mean image")
+    if reading and reading.trivial is not None:
+        name = wording.anchor_label(reading.to_beat)
+        axes.axhline(reading.trivial, color=INK, linestyle="--", linewidth=0.9, label=name)
     axes.set_title(one.row.defense, color=one.look.colour, fontsize=10)
     axes.tick_params(color=FAINT)
 

@@ -135,6 +135,11 @@ def _anchor_lines(rows: Sequence[Row], metrics: Sequence[_MetricColumn], varied:
     )
 
 
+def _to_beat(summary: Summary) -> tuple[str, ...]:
+    names = (reading.to_beat for row in summary.rows if (reading := row.reading(row.headline)))
+    return tuple(dict.fromkeys(wording.anchor_label(name) for name in names))
+
+
 def _remarks(summary: Summary, varied: Sequence[str]) -> tuple[str, ...]:
     row = summary.rows[0]
     plural = "" if len(row.seeds) == 1 else "s"
@@ -151,5 +156,7 @@ def _remarks(summary: Summary, varied: Sequence[str]) -> tuple[str, ...]:
         *wording.interval_sentences(summary),
         *(["± is the standard deviation between seeds."] if spread else []),
         *([wording.HIJACKED] if any(row.hijacked for row in summary.rows) else []),
-        f"Leaked: where {summary.headline} lies from mean image (0 %) to the same attack without a defense (100 %).",
+        f"Leaked: where {' or '.join(summary.headlines)} lies from {' or '.join(_to_beat(summary))} (0 %) to the same "
+        "attack without a defense (100 %).",
+        *wording.evaluator_sentences(summary),
     )

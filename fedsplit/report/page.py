@@ -115,13 +115,14 @@ def _render(
     )
 
 
-def _section(summary: Summary, threat: str) -> ThreatSection:
+def _section(whole: Summary, threat: str) -> ThreatSection:
+    summary = whole.alone(threat)
     found = [reading.estimate for row in summary.rows if (reading := row.reading(summary.headline))]
     return ThreatSection(
         threat=threat,
         verdicts=tuple(_verdict(summary, threat, defense) for defense in summary.defenses(threat)),
         header=wording.metric_header(summary.headline, found[0]) if found else summary.headline,
-        pictures=tuple(plots(summary, threat)),
+        pictures=tuple(plots(whole, threat)),
     )
 
 

@@ -50,6 +50,7 @@ class GalleryPicture:
 def plots(summary: Summary, threat: str) -> Iterator[Picture]:
     """The figures of one threat that its rows can fill."""
     under = f" under {threat}" if len(summary.threats) > 1 else ""
+    summary = summary.alone(threat)
     drawings = (
         ("overview", "What the worst attack rebuilds", _OVERVIEW, overview),
         ("privacy-utility", "Privacy against utility", _PRIVACY, figures.privacy_utility),

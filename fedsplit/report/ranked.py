@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from fedsplit.report import wording
 from fedsplit.report.canvas import INK, SOFT, Look, looks
 from fedsplit.report.estimate import Estimate
-from fedsplit.report.rows import MEAN_IMAGE, UNDEFENDED, Row, Summary
+from fedsplit.report.rows import UNDEFENDED, Row, Summary
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ def rightward(metric: str, found: Estimate) -> str:
 
 
 def anchor_lines(axes: Axes, row: Row, *, upright: bool) -> list[Artist]:
-    """A thin line per anchor with its name on it; the mean image, the one to beat, is drawn firmly."""
+    """A thin line per anchor with its name on it; the one to beat is drawn firmly."""
     reading = row.reading(row.headline)
     drawn: list[Artist] = []
     for anchor in reading.anchors if reading else ():
         if anchor.score is None:
             continue
-        firm = anchor.name == MEAN_IMAGE
+        firm = reading is not None and anchor.name == reading.to_beat
         line, colour = ("--" if firm else ":"), (INK if firm else SOFT)
         rule = axes.axvline if upright else axes.axhline
         drawn.append(rule(anchor.score, color=colour, linestyle=line, linewidth=1.1, zorder=1))

@@ -1,6 +1,6 @@
 """What tables, figures and the page show: one row per defense, threat, attack, leak and round, over all seeds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedsplit.records.exhibit import Exhibit
 from fedsplit.records.leak import LeakKind
@@ -13,6 +13,9 @@ UNDEFENDED = "none"
 
 MEAN_IMAGE = "mean_image"
 """The anchor to beat."""
+
+UNGUIDED = "unguided"
+"""The anchor to beat where it was measured: what the same attacker would have guessed without a leak."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Anchor:
 class Reading:
     """One metric in one row. undefended: the score of the same attack on the undefended row.
 
-    leaked: the normalised leakage, or None where the undefended attack does not beat the mean image.
+    leaked: the normalised leakage, or None where the undefended attack does not beat the anchor to beat.
     """
 
     metric: str
@@ -47,6 +50,16 @@ class Reading:
     def anchor(self, name: str) -> float | None:
         """The score of this anchor, None where it was not measured."""
         return next((anchor.score for anchor in self.anchors if anchor.name == name), None)
+
+    @property
+    def to_beat(self) -> str:
+        """The name of the anchor that a guess must beat to say anything about the leak."""
+        return UNGUIDED if any(anchor.name == UNGUIDED for anchor in self.anchors) else MEAN_IMAGE
+
+    @property
+    def trivial(self) -> float | None:
+        """Its score, None where it has none."""
+        return self.anchor(self.to_beat)
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,11 @@ class Row:
     def valid(self) -> bool:
         """Whether the row may be ranked."""
         return not self.reasons
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether the attack rebuilt classes, and not the targets one by one."""
+        return self.entries[0].outcome.level == "class"
 
     @property
     def undefended(self) -> bool:
@@ -146,9 +164,19 @@ class Summary:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The headline metric, then the others in the order they were measured."""
+        """The headline metrics, then the others in the order they were measured."""
         measured = (reading.metric for row in self.rows for reading in row.readings)
-        return tuple(dict.fromkeys((self.headline, *measured)))
+        return tuple(dict.fromkeys((*self.headlines, *measured)))
+
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """Guesses at classes have another headline than guesses at images."""
+        return tuple(dict.fromkeys((self.headline, *(row.headline for row in self.rows))))
+
+    def alone(self, threat: str) -> "Summary":
+        """The same with one threat, under which all attacks have the same headline."""
+        rows = self.under(threat)
+        return replace(self, rows=rows, headline=rows[0].headline)
 
     def under(self, threat: str) -> tuple[Row, ...]:
         """The rows of one threat."""

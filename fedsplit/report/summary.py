@@ -1,6 +1,6 @@
 """Outcomes over seeds: rows, the undefended score beside each, and per defense the worst attack that is valid.
 
-Normalised leakage: (score - mean image) / (undefended score - mean image), clipped to [0, 1].
+Normalised leakage: (score - anchor) / (undefended score - anchor), clipped to [0, 1], with the anchor to beat.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from fedsplit.errors import DataError
 from fedsplit.records.exhibit import Exhibit
 from fedsplit.records.outcome import Outcomes
 from fedsplit.report.estimate import estimate, spread
-from fedsplit.report.rows import MEAN_IMAGE, Anchor, Entry, Reading, Row, Summary
+from fedsplit.report.rows import Anchor, Entry, Reading, Row, Summary
 from fedsplit.report.sweep import sweeps
 
 
@@ -101,7 +101,7 @@ def _compared(row: Row, undefended: Row | None) -> Row:
 
 
 def _normalised(reading: Reading, undefended: Reading | None) -> Reading:
-    score, trivial = reading.estimate.mean, reading.anchor(MEAN_IMAGE)
+    score, trivial = reading.estimate.mean, reading.trivial
     full = undefended.estimate.mean if undefended else None
     if score is None or trivial is None or full is None:
         return replace(reading, undefended=full)

@@ -126,7 +126,7 @@ footer { margin-top: 4rem; padding-block: 1.4rem 3rem; color: var(--soft); font-
 <main>
 <section id="glance">
   <h2>At a glance</h2>
-  <p class="lead">A defense is as good as its worst attack. Each is shown with the valid attack that leaks most by {{ summary.headline }}. The bar runs from the mean image (0&nbsp;%), which anybody could guess, to what the same attack rebuilds without a defense (100&nbsp;%).</p>
+  <p class="lead">A defense is as good as its worst attack. Each is shown with the valid attack that leaks most by {{ summary.headlines | join(' or ') }}. The bar runs from what anybody could guess (0&nbsp;%), the mean image or a sample of a generator, to what the same attack rebuilds without a defense (100&nbsp;%).</p>
   {% for section in sections %}
   {% if sections | length > 1 %}<h3>Threat: {{ section.threat }}</h3>{% endif %}
   <div class="scroll">
@@ -196,7 +196,7 @@ footer { margin-top: 4rem; padding-block: 1.4rem 3rem; color: var(--soft); font-
 
 <section id="galleries">
   <h2>Galleries</h2>
-  <p class="lead">Never chosen by hand: the target that leaks most, the median, and the one that leaks least, by {{ summary.headline }}, for the first seed. The other seeds lie in the run’s folder <code>figures</code>.</p>
+  <p class="lead">Never chosen by hand: the target that leaks most, the median, and the one that leaks least, by {{ summary.headlines | join(' or ') }}, for the first seed. The other seeds lie in the run’s folder <code>figures</code>.</p>
   {% for title, shown in galleries %}
   <details{% if loop.first %} open{% endif %}>
     <summary>{{ title }} <small>{{ shown | length }} attack{{ "s" if shown | length > 1 else "" }}</small></summary>

@@ -10,17 +10,23 @@ ABSENT = "\N{EN DASH}"
 """Printed where there is no number."""
 
 _LABELS = {
+    "unguided": "random samples",
     "mean_image": "mean image",
     "class_mean_oracle": "class mean (oracle)",
     "nearest_auxiliary_oracle": "nearest auxiliary (oracle)",
+    "real_images_oracle": "real images (oracle)",
 }
 _SENTENCES = {
+    "unguided": "What the same attacker guesses without a leak: samples of its generator, of no class in particular. "
+    "An attack that does not beat this has learned nothing from the model.",
     "mean_image": "Guess the average of the attacker's own images for every target: an attack that does not beat this "
     "has learned nothing about a single image.",
     "class_mean_oracle": "Guess the average of the attacker's images of the target's true class. An oracle, since no "
     "attacker is told that class; it shows what knowing the class alone would give.",
     "nearest_auxiliary_oracle": "Guess that of the attacker's images which is closest to the private one. An oracle, "
     "since it looks at the truth; it shows what picking from one's own images could give at best.",
+    "real_images_oracle": "Guess real images of the class that are no client's. An oracle, since an attacker "
+    "would have to know what the classes are; it shows how a guess scores that is as good as a photograph.",
 }
 
 
@@ -144,6 +150,17 @@ def interval_sentences(summary: Summary) -> tuple[str, ...]:
     """How the intervals in these rows were made, one sentence for each way that occurs."""
     found = {reading.estimate.coverage for row in summary.rows for reading in row.readings}
     return tuple(_COVERAGE[coverage] for coverage in Coverage if coverage in found)
+
+
+def evaluator_sentences(summary: Summary) -> tuple[str, ...]:
+    """How good the judge is by whose eyes some metrics look; nothing where none does."""
+    known = [entry.outcome.evaluator_accuracy for row in summary.rows for entry in row.entries]
+    found = [accuracy for accuracy in known if accuracy is not None]
+    if not found:
+        return ()
+    shown = [f"{100 * accuracy:.1f}" for accuracy in (min(found), max(found))]
+    told = shown[0] if shown[0] == shown[1] else f"{shown[0]} to {shown[1]}"
+    return (f"The independent evaluator gets {told} % of images right that it was not trained on.",)
 
 
 _COVERAGE = {

@@ -1,5 +1,6 @@
 """What every attack promises; a plug-in passes it by being added to SETTINGS."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -7,9 +8,10 @@ import torch
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from fedsplit.attacks.base import ATTACKS, ActiveAttack, AnyAttack, Attack
+from fedsplit.attacks.base import ATTACKS, ActiveAttack, AnyAttack, Attack, ClassAttack
 from fedsplit.numerics.fingerprint import fingerprint_of
 from fedsplit.seeding import Seeds
+from tests.attacks import makers
 from tests.attacks.leaks import (
     COLOUR,
     Case,
@@ -28,10 +30,12 @@ QUICK: dict[str, dict[str, Any]] = {
     "inverse_network": {"epochs": 4, "batch_size": 16, "learning_rates": (0.003,)},
     "averaging": {"attack": {"kind": "linear_inverse"}},
     "likelihood": {"steps": 120, "smoothness": (0.0, 0.1), "judges": 16},
+    "plug_and_play": makers.SMALL | {"generator": {"kind": "tests.attacks.makers:Bars"}},
 }
 # Active ones need a federation that they served: tests/attacks has them.
 PASSIVE = [kind for kind in ATTACKS.shipped if not issubclass(ATTACKS.shipped_member(kind), ActiveAttack)]
-SETTINGS: list[dict[str, Any]] = [{"kind": kind, **QUICK.get(kind, {})} for kind in PASSIVE]
+OF_CLASSES = [kind for kind in PASSIVE if issubclass(ATTACKS.shipped_member(kind), ClassAttack)]
+SETTINGS: list[dict[str, Any]] = [{"kind": kind, **QUICK.get(kind, {})} for kind in PASSIVE if kind not in OF_CLASSES]
 CLIENTS = (rows_client, flat_client, map_client, pooled_client)
 
 attacks: TypeAdapter[Attack] = TypeAdapter(AnyAttack)
@@ -112,6 +116,28 @@ def test_the_evidence_has_what_its_controls_need(attack: Attack):
         assert evidence.losses[-1] < 0.5 * evidence.losses[0]
     if "parameters_moved" in attack.controls:
         assert evidence.before != evidence.after
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", OF_CLASSES)
+def test_guesses_at_classes_are_those_that_were_wanted(kind: str, dtype: torch.dtype):
+    attack = attacks.validate_python({"kind": kind, **QUICK[kind]})
+    leak = makers.class_leak(copy.deepcopy(makers.bar_model()).to(dtype), weights=True, dtype=dtype)
+    before, state = fingerprint_of(tensors_of(leak)), torch.random.get_rng_state()
+    guess, again = (attack.reconstruct(leak, Seeds(1)("attack")) for _ in range(2))
+    assert torch.equal(guess.images, again.images) and guess.evidence == again.evidence
+    assert guess.unguided is not None and guess.evidence.settings
+    for images in (guess.images, guess.unguided):
+        assert images.shape == (leak.targets, *leak.image_shape) and images.dtype == dtype
+        assert float(images.min()) >= 0 and float(images.max()) <= 1
+    assert fingerprint_of(tensors_of(leak)) == before
+    assert torch.equal(torch.random.get_rng_state(), state)
+    if "loss_fell" in attack.controls:
+        assert min(guess.evidence.losses[1:]) < 0.9 * guess.evidence.losses[0]
+    if "parameters_moved" in attack.controls:
+        assert guess.evidence.before != guess.evidence.after
+    wanted = attack.wanted(makers.CLASSES)
+    assert wanted is not None and wanted.bincount().unique().numel() == 1
 
 
 @pytest.mark.parametrize("kind", ATTACKS.shipped)

@@ -75,7 +75,8 @@ def test_values_belong_to_their_targets(metric: Metric, shape: Shape):
     order = torch.randperm(TARGETS, generator=torch.Generator().manual_seed(0))
     evaluator = judge(shape) if metric.evaluated else None
     straight = metric.measure(truth, guess, evaluator).values
-    moved = metric.measure(Truth(truth.images[order], truth.labels[order]), guess[order], evaluator).values
+    elsewhere = Truth(truth.images[order], truth.labels[order], truth.population)
+    moved = metric.measure(elsewhere, guess[order], evaluator).values
     torch.testing.assert_close(moved, straight[order], rtol=1e-4, atol=1e-4)
 
 

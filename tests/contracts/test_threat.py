@@ -18,6 +18,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"kind": "eavesdropper", "queries": False},
     {"kind": "curious_server", "aggregates": False},
     {"kind": "curious_server", "aggregates": False, "queries": False},
+    {"kind": "plug_and_play", "access": "scores"},
 ]
 
 threats: TypeAdapter[Threat] = TypeAdapter(AnyThreat)
@@ -48,7 +49,7 @@ def test_it_waits_for_more_answers_only_where_there_are_more(threat: Threat) -> 
 
 
 def test_every_adversary_sees_something_to_invert(threat: Threat) -> None:
-    assert Asset.SMASHED in threat.assets
+    assert {Asset.SMASHED, Asset.SCORES} & threat.assets
 
 
 def test_looking_twice_shows_the_same(threat: Threat) -> None:

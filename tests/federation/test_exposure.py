@@ -34,7 +34,9 @@ RECORDING = Recording(training=(1, 2), inference=(1, 2))
 PROTOCOL = SplitFedV1(rounds=2, batch_size=6)
 POOL = images(33, seed=5)
 KINDS: tuple[LeakKind, ...] = ("training", "inference")
-BEHIND: tuple[LeakKind, ...] = ("hidden", "answers")
+BEHIND: tuple[LeakKind, ...] = ("hidden", "answers", "model")
+DEPLOYED = {Asset.SCORES, Asset.MODEL}
+"""Of the deployed model alone."""
 TRAINED: dict[str, tuple[Plan, Trained, FederationData]] = {}
 
 
@@ -127,6 +129,23 @@ def test_behind_the_cut_is_what_the_defended_model_makes_of_each_target(
             torch.testing.assert_close(answer, passed(images_, 0.3 * defended))
             torch.testing.assert_close(leak.client_queries(images_, Generator()), answer)
     assert victims(trained, found[2], kind, 2) == (None,)
+
+
+def test_who_holds_the_model_holds_what_was_deployed_without_the_defense_of_what_is_sent(tmp_path: Path) -> None:
+    defense = plugins.Shift(by=0.3)
+    plan, trained, _ = found = trained_with(tmp_path, model=LeNet(channels=2), cut="pool1", defense=defense)
+    leak, page, segments = seen(found, "model").leak, trained.ledger.page(2), plan.segments()
+    plan.prepare(segments.home.whole, page.client, training=False)
+    plan.prepare(segments.server, page.server, training=False)
+    assert leak.model is not None and leak.scores is not None and not leak.model.training
+    own = leak.auxiliary.images
+    torch.testing.assert_close(leak.model(own), segments.whole(own))
+    told = leak.scores(own, Generator())
+    torch.testing.assert_close(told.sum(dim=1), torch.ones(len(own)))
+    assert not torch.allclose(told, leak.model(own).softmax(dim=1), atol=1e-4), "what is sent is shifted"
+    torch.testing.assert_close(told, seen(found, "answers").leak.client_queries(own, Generator()))  # pyright: ignore
+    (gradient,) = torch.autograd.grad(leak.model(own.requires_grad_()).sum(), own)
+    assert bool(gradient.any())
 
 
 def test_answers_are_those_that_the_defense_releases(tmp_path: Path) -> None:
@@ -350,8 +369,10 @@ def test_every_threat_gets_the_fields_it_is_granted_and_no_other(threat: str, ki
     adversary: Threat = TypeAdapter[Threat](AnyThreat).validate_python({"kind": threat})
     view = adversary.view(exposure.leak)
     granted = closure(adversary.grants) | {Asset.DEFENSE}
-    absent = {Asset.HEAD_GRADIENTS, Asset.REPEATS} | (
-        {Asset.CUT_GRADIENTS, Asset.LABELS} if kind != "training" else set()
+    absent = (
+        {Asset.HEAD_GRADIENTS, Asset.REPEATS}
+        | ({Asset.CUT_GRADIENTS, Asset.LABELS} if kind != "training" else set())
+        | (DEPLOYED if kind != "model" else set())
     )
     for asset in Asset:
         assert (getattr(view, asset.value) is not None) == (asset in granted and asset not in absent), asset
@@ -360,7 +381,8 @@ def test_every_threat_gets_the_fields_it_is_granted_and_no_other(threat: str, ki
 
 def test_the_whole_leak_holds_every_asset(tmp_path: Path) -> None:
     leak = seen(trained_with(tmp_path), "training").leak
-    assert {asset for asset in Asset if getattr(leak, asset.value) is None} == {Asset.HEAD_GRADIENTS, Asset.REPEATS}
+    missing = {asset for asset in Asset if getattr(leak, asset.value) is None}
+    assert missing == {Asset.HEAD_GRADIENTS, Asset.REPEATS} | DEPLOYED
     assert (leak.image_shape, leak.classes, leak.kind, leak.defense) == ((1, 8, 8), 3, "training", plan_of().defense)
 
 

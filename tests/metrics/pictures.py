@@ -25,7 +25,7 @@ def pictures(count: int, shape: Shape, seed: int) -> Images:
 
 
 def truth_of(images: Images) -> Truth:
-    return Truth(images.pixels, images.labels)
+    return Truth(images.pixels, images.labels, (images.pixels, images.labels))
 
 
 def noisy(images: Tensor, std: float, seed: int = 0) -> Tensor:

@@ -40,6 +40,9 @@ def full_leak() -> Leak:
         server_segments=(nn.Linear(1, 1),),
         defense="a defense",
         repeats=4,
+        scores=lambda images, rng: images,
+        model=nn.Linear(3, 5),
+        wanted=torch.arange(4),
         learned={"codes": torch.rand(3), "losses": torch.rand(2)},
     )
 
@@ -105,17 +108,18 @@ def test_every_field_with_a_row_per_target_is_permuted() -> None:
     leak = full_leak()
     assert leak.smashed is not None
     rows = len(leak.smashed)
+    named = [*FIELDS, "wanted"]
     per_target = {
-        name for name in FIELDS if isinstance(value := getattr(leak, name), torch.Tensor) and len(value) == rows
+        name for name in named if isinstance(value := getattr(leak, name), torch.Tensor) and len(value) == rows
     }
     assert per_target == set(PER_TARGET)
 
 
 def test_all_tensors_of_a_leak_are_found() -> None:
     leak = full_leak()
-    # 4 of auxiliary, 4 per target, 2 of pairs; linear 2, batch norm 5, linear 2, linear 2; 2 that were learned.
-    assert len(tensors_of(leak)) == 4 + 4 + 2 + 2 + 5 + 2 + 2 + 2
-    assert len(tensors_of(leak.granted(frozenset()))) == 4 + 2
+    # 4 of auxiliary, 5 per target, 2 of pairs; linear 2, batch norm 5, linear 2, linear 2; the model 2; 2 learned.
+    assert len(tensors_of(leak)) == 4 + 5 + 2 + 2 + 5 + 2 + 2 + 2 + 2
+    assert len(tensors_of(leak.granted(frozenset()))) == 4 + 1 + 2
     addresses = {tensor.data_ptr() for tensor in tensors_of(leak)}
     assert leak.client_weights is not None
     buffer = leak.client_weights.returned[0].get_buffer("running_var")
