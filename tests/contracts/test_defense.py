@@ -33,6 +33,10 @@ NEEDED: dict[str, dict[str, Any]] = {
     "sca": {"features": [3, 4]},
     "sparse_standard": {"features": 3, "convolution": 4},
     "conv_reference": {"features": [3, 4]},
+    "gan_augmentation": {
+        "least_rows": 2,
+        "generator": {"kind": "conditional_gan", "epochs": 1, "least_steps": 2, "batch_size": 4, "widths": [5]},
+    },
     "bido": {"input_weight": 0.05, "label_weight": 0.5},
     "dropout_at_cut": {"rate": 0.5},
     "nopeek": {"weight": 0.5},
