@@ -27,15 +27,15 @@ class StyleGan(ImageGenerator):
     """Width of a style."""
     mapping_depth: PositiveInt = 3
     """Layers of the network from latents to styles."""
-    width: PositiveInt = 24
+    width: PositiveInt = 16
     """Channels at full size, twice as many at each half of it; of generator and critic."""
     steps: PositiveInt = 3000
     """Of the generator, at most."""
-    batch_size: Annotated[int, Field(ge=2)] = 32
+    batch_size: Annotated[int, Field(ge=2)] = 16
     """Images in a step."""
     rate: PositiveFloat = 0.001
     """Of Adam, for both networks."""
-    penalty: NonNegativeFloat = 1.0
+    penalty: NonNegativeFloat = 0.3
     """On half the squared gradient of the critic at real images."""
     augment_below: NonNegativeInt = 4000
     """With fewer images than this the critic sees them, and the samples, shifted and partly covered."""

@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from fedsplit.errors import EngineError
 from fedsplit.layers.sample_quality import SampleQuality
 from fedsplit.layers.synthesizer import Progress, Synthesizer, Tell
 from fedsplit.progress import track
@@ -73,7 +74,11 @@ class AdversarialTraining:
             if step % every and step != self.steps:
                 continue
             distance = None if quality is None else quality.distance(_samples(match.averaged, held_out, labels, seeds))
-            tell(Progress(step, self.steps, *match.losses(), distance))
+            report = Progress(step, self.steps, *match.losses(), distance)
+            if not math.isfinite(report.loss + report.critic_loss):
+                remedy = "lower the generator's rate, or raise its penalty"
+                raise EngineError("the losses are no longer finite", at="training a generator", remedy=remedy)
+            tell(report)
             if distance is None:
                 continue
             if distance < least:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
+from fedsplit.errors import EngineError
 from fedsplit.layers import adversarial_training
 from fedsplit.layers.adversarial_training import AdversarialTraining
 from fedsplit.layers.image_critic import ImageCritic
@@ -146,3 +147,8 @@ def test_disguised_images_are_shifted_and_have_a_hole() -> None:
     assert 0.02 < float((found == 0).double().mean()) < 0.35
     (gradient,) = torch.autograd.grad(found.sum(), images)
     assert set(gradient.unique().tolist()) == {0.0, 1.0}
+
+
+def test_what_diverges_is_said_in_one_line() -> None:
+    with pytest.raises(EngineError, match="no longer finite; lower the generator's rate"):
+        trained(replace(QUICK, rate=1e30, critic_rate=1e30))
