@@ -12,13 +12,16 @@ from fedsplit.federation.plan import Plan, State
 from fedsplit.federation.roles import HonestServer, Server
 from fedsplit.federation.trained import Standing
 from fedsplit.numerics.finite import all_finite
+from fedsplit.records.step import Progress
 from fedsplit.split import Segment
 
 
-def server_of(plan: Plan, segment: Segment, standing: Standing) -> Server:
-    """The plan's server as it begins the round after this standing; `segment` is in training mode with its state."""
+def server_of(plan: Plan, segment: Segment, standing: Standing, rounds: int) -> Server:
+    """The plan's server as it begins the round after this standing; `segment` is in training mode with its state.
+
+    rounds: of the whole training."""
     if plan.hijacking is None:
-        return HonestServer(plan, segment, standing.server_memory)
+        return HonestServer(plan, segment, standing.server_memory, Progress(standing.round + 1, rounds))
     return HijackedServer(plan, plan.hijacking, segment, standing)
 
 

@@ -14,7 +14,7 @@ from fedsplit.federation.messages import Crossing, CutGradient, Hidden, HiddenGr
 from fedsplit.federation.plan import Plan, State
 from fedsplit.numerics.finite import all_finite
 from fedsplit.records.images import Holding, Images
-from fedsplit.records.step import ClientStep, ServerStep
+from fedsplit.records.step import ONLY_ROUND, ClientStep, Progress, ServerStep
 from fedsplit.split import Features, Home, Segment
 
 
@@ -138,9 +138,10 @@ class Server(ABC):
 class HonestServer(Server):
     """Trains its segment on the clients' task."""
 
-    def __init__(self, plan: Plan, segment: Segment, memory: State) -> None:
+    def __init__(self, plan: Plan, segment: Segment, memory: State, progress: Progress = ONLY_ROUND) -> None:
         """`segment` is in training mode with this round's state."""
         self._plan = plan
+        self._progress = progress
         self.segment = segment
         self._optimizer = plan.optimizer.over(segment)
         self._optimizer.remember(memory)
@@ -174,7 +175,8 @@ class HonestServer(Server):
         features = _features(self._plan, self.segment, smashed)
         logits = features[-1][1]
         task = task_loss(logits, labels, crossing.weights)
-        penalty = self._plan.defense.server_penalty(ServerStep(features, logits, labels))
+        step = ServerStep(features, logits, labels, crossing.weights, self._progress)
+        penalty = self._plan.defense.server_penalty(step)
         self._optimizer.zero_grad()
         (task + penalty).backward()
         self._learned = True
@@ -185,7 +187,8 @@ class HonestServer(Server):
         self._entry = crossing.smashed.detach().requires_grad_()
         features = _features(self._plan, self.segment, self._entry)
         self._exit = features[-1][1]
-        self._penalty = self._plan.defense.server_penalty(ServerStep(features, None, None))
+        step = ServerStep(features, None, None, crossing.weights, self._progress)
+        self._penalty = self._plan.defense.server_penalty(step)
         return Hidden(self._exit.detach())
 
     def _finish(self, message: HiddenGradient) -> CutGradient:

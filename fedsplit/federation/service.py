@@ -18,10 +18,10 @@ from fedsplit.split import Segments
 class Service:
     """Exchanges with one client or with many at once. Every answer draws from a stream of its own."""
 
-    def __init__(self, plan: Plan, cohort: Cohort, segments: Segments, standing: Standing) -> None:
-        """The server's `segments` are overwritten with the standing."""
+    def __init__(self, plan: Plan, cohort: Cohort, segments: Segments, standing: Standing, rounds: int) -> None:
+        """The server's `segments` are overwritten with the standing. rounds: of the whole training."""
         plan.prepare(segments.server, standing.server, training=True)
-        self.server = server_of(plan, segments.server, standing)
+        self.server = server_of(plan, segments.server, standing, rounds)
         self._plan = plan
         self._cohort = cohort
         self._cut_shape = segments.cut_shape

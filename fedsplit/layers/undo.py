@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from fedsplit.layers.bottleneck import LowRankFactor
 from fedsplit.numerics.dictionary import Dictionary
 from fedsplit.numerics.posterior import from_planes, from_rows
 from fedsplit.numerics.priors import factor_prior, white_prior
@@ -106,19 +105,6 @@ def undo_linear(layer: nn.Module, lesson: Lesson) -> Undo:
         return Sight(
             found.view(-1, *shape), seen.noise, remark=f"not injective in {short:.1%} of rows" if short else ""
         )
-
-    return undo
-
-
-def undo_low_rank_factor(layer: nn.Module, lesson: Lesson) -> Undo:
-    """A saturating step behind a linear one."""
-    assert isinstance(layer, LowRankFactor)
-    flat = replace(lesson, inputs=lesson.inputs.flatten(1))
-    linear, saturating, shape = undo_linear(layer.factor, flat), undo_tanh(layer, flat), lesson.inputs.shape[1:]
-
-    def undo(seen: Sight) -> Sight:
-        found = linear(saturating(seen))
-        return replace(found, values=found.values.view(-1, *shape))
 
     return undo
 

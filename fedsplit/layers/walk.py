@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from fedsplit.layers.bottleneck import LowRankFactor
 from fedsplit.layers.disturbed import Disturbed
 from fedsplit.layers.sparse_coding import SparseCodingLayer
 from fedsplit.layers.undo import (
@@ -20,7 +19,6 @@ from fedsplit.layers.undo import (
     undo_batch_norm,
     undo_convolution,
     undo_linear,
-    undo_low_rank_factor,
     undo_nothing,
     undo_relu,
     undo_tanh,
@@ -37,7 +35,6 @@ UNDOERS: dict[type[nn.Module], Callable[[nn.Module, Lesson], Undo]] = {
     nn.BatchNorm2d: undo_batch_norm,
     nn.Linear: undo_linear,
     nn.Conv2d: undo_convolution,
-    LowRankFactor: undo_low_rank_factor,
     SparseCodingLayer: undo_sparse_coding,
 }
 """What can be undone, in evaluation mode; a subclass may do otherwise than its parent, and is not meant."""

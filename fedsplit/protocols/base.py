@@ -24,6 +24,7 @@ from fedsplit.federation.trained import Standing, Trained
 from fedsplit.progress import track
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.leak import Asset
+from fedsplit.records.step import Progress
 from fedsplit.split import Home, Segments
 
 _LOSSES_PER_ROUND = 2
@@ -95,7 +96,7 @@ class Protocol(Component):
         """A client's whole round beside a copy of the server segment. `segments` are overwritten."""
         opening = task.opening
         plan.prepare(segments.server, task.server_state, training=True)
-        server = HonestServer(plan, segments.server, task.server_memory)
+        server = HonestServer(plan, segments.server, task.server_memory, Progress(opening.round, self.rounds))
         conversation = self.conversation(plan, segments.home, opening, holding, recording)
         with plan.seeds.fork("forward", opening.round, opening.client):
             said = next(conversation)

@@ -42,7 +42,7 @@ class Parallel(Protocol):
         self, plan: Plan, cohort: Cohort, segments: Segments, standing: Standing
     ) -> tuple[Standing, tuple[Closing, ...]]:
         """Joint steps until every client has closed."""
-        service = Service(plan, cohort, segments, standing)
+        service = Service(plan, cohort, segments, standing, self.rounds)
         openings = self.openings(plan, cohort.size, standing)
         if self.together:
             openings = [replace(opening, memory=standing.common_memory) for opening in openings]

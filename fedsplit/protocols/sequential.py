@@ -34,7 +34,7 @@ class Sequential(Protocol):
         self, plan: Plan, cohort: Cohort, segments: Segments, standing: Standing
     ) -> tuple[Standing, tuple[Closing, ...]]:
         """One client after the other. What a client held that dropped out is lost, and the next begins before it."""
-        service = Service(plan, cohort, segments, standing)
+        service = Service(plan, cohort, segments, standing, self.rounds)
         state, memory = standing.client, standing.common_memory
         closings: list[Closing] = []
         for opening in self.openings(plan, cohort.size, standing):

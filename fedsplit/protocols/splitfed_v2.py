@@ -28,7 +28,7 @@ class SplitFedV2(Protocol):
         self, plan: Plan, cohort: Cohort, segments: Segments, standing: Standing
     ) -> tuple[Standing, tuple[Closing, ...]]:
         """Batches in seeded order until every client has closed, then the average of the client segments."""
-        service = Service(plan, cohort, segments, standing)
+        service = Service(plan, cohort, segments, standing, self.rounds)
         openings = self.openings(plan, cohort.size, standing)
         cohort.open(openings)
         closed: dict[int, Closing] = {}

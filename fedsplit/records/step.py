@@ -24,12 +24,32 @@ class ClientStep:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a training is. round: the one that is going on, from 1. rounds: of how many."""
+
+    round: int
+    rounds: int
+
+    @property
+    def left(self) -> int:
+        """Rounds after this one."""
+        return self.rounds - self.round
+
+
+ONLY_ROUND = Progress(1, 1)
+"""Of a training that is not parted into rounds."""
+
+
+@dataclass(frozen=True)
 class ServerStep:
     """The server's half. features: (block name, output) of every block of the server segment.
 
-    logits: (n, classes), labels: (n,); both None where the head and the labels stay at the client.
+    logits: (n, classes), labels: (n,); both None where the head and the labels stay at the client. weights: (n,), of
+    the rows in the task loss, which is their weighted mean; None for equal ones.
     """
 
     features: tuple[tuple[str, Tensor], ...]
     logits: Tensor | None
     labels: Tensor | None
+    weights: Tensor | None = None
+    progress: Progress = ONLY_ROUND

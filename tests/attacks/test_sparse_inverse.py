@@ -11,7 +11,7 @@ from fedsplit.attacks.linear_inverse import LinearInverse
 from fedsplit.attacks.sparse_inverse import SparseInverse
 from fedsplit.checks import check_cuts
 from fedsplit.errors import ScenarioError
-from fedsplit.layers.bottleneck import LowRankFactor
+from fedsplit.layers.bottleneck import low_rank_factor
 from fedsplit.layers.sparse_coding import SparseCodingLayer
 from fedsplit.layers.walk import learn_walk, leaves
 from fedsplit.numerics.affine_fit import affine_fit
@@ -52,7 +52,7 @@ def convolved_client(shape: Shape) -> nn.Module:
 
 
 def low_rank_client(shape: Shape) -> nn.Module:
-    return nn.Sequential(rows_client(shape), LowRankFactor((shape[0], shape[1], 40), 16))
+    return nn.Sequential(rows_client(shape), low_rank_factor((shape[0], shape[1], 40), 16))
 
 
 def reconstruct(about: Case, **settings: Any) -> Tensor:
