@@ -2,6 +2,7 @@
 
 import json
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -86,6 +87,42 @@ ATTACKS: Family[Attack] = Family("attacks", Attack)
 AnyAttack = Annotated[Attack, ATTACKS]
 
 
+class Wrapping(Attack):
+    """Another attack, on something that is made of the leak first. Abstract as `Attack` is."""
+
+    attack: AnyAttack
+    """Which. Its leak and rounds are named beside it and not in it."""
+
+    def model_post_init(self, context: object) -> None:
+        """Refuses an attack that looks at what is not made for it."""
+        del context
+        if isinstance(self.attack, ActiveAttack):
+            raise ValueError(f"`attack` is active ({self.attack.kind}): what it teaches its victim is no answer")
+        if self.attack.level != "instance":
+            raise ValueError(f"`attack` rebuilds classes ({self.attack.kind}), and nobody sends anything about a class")
+        if self.attack.leak != "inference" or self.attack.rounds:
+            raise ValueError("`attack` has a leak or rounds of its own: say them beside it")
+
+    @property
+    def needs(self) -> frozenset[Asset]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What the attack needs."""
+        return self.attack.needs
+
+    @property
+    def controls(self) -> frozenset[Check]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The attack's."""
+        return self.attack.controls
+
+    @property
+    def repeats(self) -> int:
+        """The attack's."""
+        return self.attack.repeats
+
+    def refuses(self, client: nn.Module) -> str:
+        """The attack's reason."""
+        return self.attack.refuses(client)
+
+
 def hijacked(settings: str, memory: dict[str, Tensor]) -> Impostor:
     """The impostor of an active attack (as JSON with its kind): what a plan calls by its name."""
     raw = json.loads(settings)
@@ -123,16 +160,23 @@ def legible(leak: Leak, top: int | None = None) -> Leak:
     if leak.kind != "answers":
         return leak
 
-    def read(confidences: Tensor) -> Tensor:
+    def logarithms(confidences: Tensor) -> Tensor:
         if top is not None and top < confidences.shape[1]:
             least = confidences.topk(top, dim=1).values[:, -1:]
             confidences = torch.where(confidences >= least, confidences, 0)
         return confidences.clamp(min=_LEAST_CONFIDENCE).log()
 
+    return read(leak, logarithms)
+
+
+def read(leak: Leak, reading: Callable[[Tensor], Tensor]) -> Leak:
+    """The same leak with what is seen, of targets, of pairs and in answer to queries, put in another way.
+
+    reading: (n, *seen shape) -> (n, ...). Gradients stay those at what was seen."""
     smashed, pairs, queries = leak.smashed, leak.auxiliary_pairs, leak.client_queries
     return replace(
         leak,
-        smashed=None if smashed is None else read(smashed),
-        auxiliary_pairs=None if pairs is None else Pairs(read(pairs.smashed), read(pairs.validation_smashed)),
-        client_queries=None if queries is None else lambda images, rng: read(queries(images, rng)),
+        smashed=None if smashed is None else reading(smashed),
+        auxiliary_pairs=None if pairs is None else Pairs(reading(pairs.smashed), reading(pairs.validation_smashed)),
+        client_queries=None if queries is None else lambda images, rng: reading(queries(images, rng)),
     )

@@ -29,6 +29,7 @@ from tests.records.contents import tensors_of
 QUICK: dict[str, dict[str, Any]] = {
     "inverse_network": {"epochs": 4, "batch_size": 16, "learning_rates": (0.003,)},
     "averaging": {"attack": {"kind": "linear_inverse"}},
+    "tanh_inverse": {"attack": {"kind": "linear_inverse"}},
     "likelihood": {"steps": 120, "smoothness": (0.0, 0.1), "judges": 16},
     "plug_and_play": makers.SMALL | {"generator": {"kind": "tests.attacks.makers:Bars"}},
 }
