@@ -18,6 +18,7 @@ def check(scenario: Scenario) -> None:
         _check_seeds,
         _check_labels,
         _check_metrics,
+        _check_bounds,
         _check_hijacking,
         _check_attacks,
         _check_auxiliary,
@@ -105,6 +106,20 @@ def _check_headline(scenario: Scenario, level: Level, at: str, name: str) -> Non
     if not found[name].per_target:
         reason = "scores a whole set: permuting the leak would not show in it"
         raise ScenarioError(reason, at=at, value=name, remedy="use a metric with a score per image")
+
+
+def _check_bounds(scenario: Scenario) -> None:
+    measured = [metric.name for metric in scenario.metrics]
+    titles = [bound.title for bound in scenario.bounds]
+    for index, bound in enumerate(scenario.bounds):
+        at = f"bounds.{index}"
+        if bound.title in titles[:index]:
+            raise ScenarioError("is named twice", at=at, value=bound.title, remedy="name each bound once")
+        if bound.metric not in measured:
+            remedy = f"add {{kind: {bound.metric}}} to metrics"
+            raise ScenarioError(
+                f"is about {bound.metric}, which is not measured", at=at, value=bound.kind, remedy=remedy
+            )
 
 
 def _check_attacks(scenario: Scenario) -> None:

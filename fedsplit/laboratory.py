@@ -166,7 +166,7 @@ def _source(images: Images) -> str:
 
 def _training(scenario: Scenario, cell: Cell, source: str) -> str:
     """A fingerprint of all that the training depends on, so that another attack or metric finds it done."""
-    judged_by = {"name", "engine", "threats", "attacks", "metrics", "headline"}
+    judged_by = {"name", "engine", "threats", "attacks", "metrics", "bounds", "headline"}
     dumped = {key: value for key, value in scenario.only(cell).dump().items() if key not in judged_by}
     hijacking = scenario.hijacking(cell)
     dumped["hijacking"] = None if hijacking is None else hijacking.model_dump(mode="json")

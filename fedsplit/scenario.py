@@ -11,6 +11,7 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from fedsplit.attacks.base import ATTACKS, ActiveAttack, AnyAttack, Attack, hijacked
+from fedsplit.bounds.base import AnyBound
 from fedsplit.component import Settings
 from fedsplit.datasets.base import AnyDataset, Dataset
 from fedsplit.defenses.base import AnyDefense, Defense
@@ -74,6 +75,8 @@ class Scenario(Settings):
     attacks: Annotated[tuple[AnyAttack, ...], Field(min_length=1)]
     targets: Targets = Targets()
     metrics: Annotated[tuple[AnyMetric, ...], Field(min_length=1)]
+    bounds: tuple[AnyBound, ...] = ()
+    """What is said of all attacks at once, beside their scores."""
     headline: str = "ssim"
     """The metric that ranks attacks within a row, and by which outcomes are judged valid."""
     class_headline: str = "attack_accuracy_top1"

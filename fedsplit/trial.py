@@ -15,6 +15,7 @@ from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.exposure import Exposure, Observation, victims
 from fedsplit.federation.plan import Plan, state_of
 from fedsplit.federation.trained import Standing, Trained
+from fedsplit.limits import limits
 from fedsplit.metrics.mse import Mse
 from fedsplit.numerics.fingerprint import fingerprint, fingerprint_of
 from fedsplit.parties import Parties
@@ -123,6 +124,7 @@ def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed
         level=duel.attack.level,
         evaluator_accuracy=_evaluator_accuracy(scenario, duel, parties),
         hijacked=cell.hijacker is not None,
+        limits=limits(scenario.bounds, duel, cell.defense, defended, truth.images),
     )
     # Nobody sends anything about a class.
     shown = torch.cat([_smashed(one) for one in exposed]) if wanted is None else torch.zeros(len(truth.labels), 1)

@@ -67,6 +67,11 @@ class Defense(Component):
         """Whether it is nothing where the labels stay at the client (U-shaped)."""
         return False
 
+    @property
+    def noise_variance(self) -> float | None:
+        """Of independent noise of mean zero that `release` adds to every value; None where it does anything else."""
+        return None
+
     def refuses(self, segments: Segments, before: tuple["Defense", ...] = ()) -> str:
         """Why it cannot act in these segments of its row, in half a sentence; or nothing. Asked before any compute.
 

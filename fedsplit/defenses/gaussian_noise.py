@@ -20,6 +20,11 @@ class GaussianNoise(Noise):
     relative: bool = False
     """Whether `std` is a multiple of the standard deviation of the sample's smashed data."""
 
+    @property
+    def noise_variance(self) -> float | None:
+        """Unless it depends on the sample."""
+        return None if self.relative else self.std**2
+
     def release(self, smashed: Tensor, rng: Generator) -> Tensor:
         """(n, *cut shape) -> the same shape."""
         noise = torch.randn(smashed.shape, generator=rng, device=rng.device, dtype=smashed.dtype).to(smashed.device)

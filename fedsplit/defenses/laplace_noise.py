@@ -18,6 +18,11 @@ class LaplaceNoise(Noise):
     relative: bool = False
     """Whether `scale` is a multiple of the standard deviation of the sample's smashed data."""
 
+    @property
+    def noise_variance(self) -> float | None:
+        """Unless it depends on the sample."""
+        return None if self.relative else 2 * self.scale**2
+
     def release(self, smashed: Tensor, rng: Generator) -> Tensor:
         """(n, *cut shape) -> the same shape."""
         drawn = uniform(smashed, rng) - 0.5

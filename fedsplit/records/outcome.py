@@ -53,6 +53,20 @@ class BytesPerStep(_Record):
     down: float
 
 
+class Limit(_Record):
+    """What a bound says of all attacks that it is about."""
+
+    value: float | None
+    """None where the bound does not hold."""
+    metric: str
+    direction: Literal["at least", "at most"]
+    """On which side of the value the metric is."""
+    about: str
+    """Which attacks, in words."""
+    reason: str = ""
+    """Why it does not hold."""
+
+
 class Outcome(_Record):
     """One attack under one threat on one cell. `scores` and `anchors` are by metric name."""
 
@@ -91,6 +105,8 @@ class Outcome(_Record):
     hijacked: bool = False
     """Whether the attack had the server while the victim was trained: what is said of the training is said of that
     one, which nobody else attacks."""
+    limits: dict[str, Limit] = {}
+    """By bound; empty where none was asked for."""
 
 
 class DataNote(_Record):

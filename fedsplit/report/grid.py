@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedsplit.report import wording
-from fedsplit.report.rows import Row, Summary
+from fedsplit.report.rows import Bounded, Row, Summary
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Grid:
     scores: tuple[str, ...]
     lines: tuple[Line, ...]
     anchors: tuple[Line, ...]
+    """And then bounds."""
     remarks: tuple[str, ...]
 
     @property
@@ -52,7 +53,7 @@ class Grid:
 
 
 def grid(summary: Summary) -> Grid:
-    """One line per row of the summary, then one per anchor."""
+    """One line per row of the summary, then one per anchor, then one per defense and bound that holds for it."""
     rows = summary.rows
     metrics = [_MetricColumn(metric, rows) for metric in summary.metrics]
     varied = [setting for setting in _SETTINGS if len({_SETTINGS[setting](row) for row in rows}) > 1]
@@ -62,7 +63,7 @@ def grid(summary: Summary) -> Grid:
         settings=tuple(varied),
         scores=(*(metric.header for metric in metrics), "leaked, %"),
         lines=_lines(rows, metrics, varied),
-        anchors=_anchor_lines(rows, metrics, varied),
+        anchors=(*_anchor_lines(rows, metrics, varied), *_bound_lines(rows, metrics, varied)),
         remarks=_remarks(summary, varied),
     )
 
@@ -97,6 +98,10 @@ class _MetricColumn:
             return Measured(wording.ABSENT)
         low, high = wording.number(min(scores), self.digits), wording.number(max(scores), self.digits)
         return Measured(low if low == high else f"{low} to {high}")
+
+    def bound(self, found: Bounded) -> Measured:
+        """The number with its direction, in the column of the metric that it is about."""
+        return Measured(wording.limit(found, self.digits) if found.metric == self.metric else "")
 
 
 def _lines(rows: Sequence[Row], metrics: Sequence[_MetricColumn], varied: Sequence[str]) -> tuple[Line, ...]:
@@ -140,6 +145,24 @@ def _to_beat(summary: Summary) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wording.anchor_label(name) for name in names))
 
 
+def _bound_lines(rows: Sequence[Row], metrics: Sequence[_MetricColumn], varied: Sequence[str]) -> tuple[Line, ...]:
+    """What is the same for several attacks is told once."""
+    told = {
+        (
+            f"{wording.bound_label(found.name)} on {row.defense}",
+            tuple(_SETTINGS[setting](row) for setting in varied),
+            (*(metric.bound(found) for metric in metrics), Measured("")),
+        ): None
+        for row in rows
+        for found in row.bounds
+        if found.value is not None
+    }
+    return tuple(
+        Line("" if index else "bounds", "", name, settings, scores)
+        for index, (name, settings, scores) in enumerate(told)
+    )
+
+
 def _remarks(summary: Summary, varied: Sequence[str]) -> tuple[str, ...]:
     row = summary.rows[0]
     plural = "" if len(row.seeds) == 1 else "s"
@@ -159,4 +182,5 @@ def _remarks(summary: Summary, varied: Sequence[str]) -> tuple[str, ...]:
         f"Leaked: where {' or '.join(summary.headlines)} lies from {' or '.join(_to_beat(summary))} (0 %) to the same "
         "attack without a defense (100 %).",
         *wording.evaluator_sentences(summary),
+        *wording.bound_sentences(summary),
     )

@@ -1,6 +1,7 @@
 """What tables, figures and the page show: one row per defense, threat, attack, leak and round, over all seeds."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from fedsplit.records.exhibit import Exhibit
 from fedsplit.records.leak import LeakKind
@@ -60,6 +61,19 @@ class Reading:
     def trivial(self) -> float | None:
         """Its score, None where it has none."""
         return self.anchor(self.to_beat)
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """What one bound says of one row: its number, a mean over seeds, as the metric has it; None, and why, where it does
+    not hold for every seed."""
+
+    name: str
+    metric: str
+    direction: Literal["at least", "at most"]
+    about: str
+    value: float | None
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -125,6 +139,17 @@ class Row:
     def reading(self, metric: str) -> Reading | None:
         """The reading of one metric, None where the attack has none."""
         return next((reading for reading in self.readings if reading.metric == metric), None)
+
+    @property
+    def bounds(self) -> tuple[Bounded, ...]:
+        """What was said of all attacks on this leak at once."""
+        return tuple(self._bounded(name) for name in self.entries[0].outcome.limits)
+
+    def _bounded(self, name: str) -> Bounded:
+        limits = [entry.outcome.limits[name] for entry in self.entries]
+        reason = next((limit.reason for limit in limits if limit.value is None), "")
+        value = spread([limit.value for limit in limits]).mean
+        return Bounded(name, limits[0].metric, limits[0].direction, limits[0].about, value, reason)
 
     @property
     def training(self) -> Spread:

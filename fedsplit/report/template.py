@@ -186,7 +186,7 @@ footer { margin-top: 4rem; padding-block: 1.4rem 3rem; color: var(--soft); font-
     </tbody>
     <tbody class="anchors">
     {% for line in table.anchors %}
-    <tr class="{{ 'first' if line.defense else '' }}"><th scope="row">{{ line.defense }}</th><td></td><td>{{ line.attack }}</td>{% for setting in line.settings %}<td></td>{% endfor %}{{ numbers(line.scores, false) }}</tr>
+    <tr class="{{ 'first' if line.defense else '' }}"><th scope="row">{{ line.defense }}</th><td></td><td>{{ line.attack }}</td>{% for setting in line.settings %}<td>{{ setting }}</td>{% endfor %}{{ numbers(line.scores, false) }}</tr>
     {% endfor %}
     </tbody>
   </table>

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 
 from fedsplit.report.estimate import Coverage, Estimate, Spread
-from fedsplit.report.rows import Row, Summary
+from fedsplit.report.rows import Bounded, Row, Summary
 
 ABSENT = "\N{EN DASH}"
 """Printed where there is no number."""
@@ -144,6 +144,28 @@ def clipped(words: str, longest: int) -> str:
 def caption(text: str, notice: str) -> str:
     """The text under a table or figure, with the words that every output of this data must carry."""
     return f"{text} Data: {notice.rstrip('.')}.".strip() if notice else text
+
+
+def bound_label(name: str) -> str:
+    """What a bound is called."""
+    return name.replace("_", " ")
+
+
+def limit(found: Bounded, digits: int) -> str:
+    """A bound's number behind its direction: `≥ 0.012`."""
+    return f"{'≥' if found.direction == 'at least' else '≤'} {number(found.value, digits)}"
+
+
+def bound_sentences(summary: Summary) -> tuple[str, ...]:
+    """What each bound is about, and where there is none and why, a sentence each."""
+    bounds = [(row.defense, found) for row in summary.rows for found in row.bounds]
+    about = dict.fromkeys(f"{bound_label(found.name).capitalize()}: of {found.about}." for _, found in bounds)
+    missing: dict[tuple[str, str], dict[str, None]] = {}
+    for defense, found in bounds:
+        if found.value is None:
+            missing.setdefault((bound_label(found.name), found.reason), {})[defense] = None
+    absent = (f"No {name} on {', '.join(defenses)}: {reason}." for (name, reason), defenses in missing.items())
+    return (*about, *absent)
 
 
 def interval_sentences(summary: Summary) -> tuple[str, ...]:
