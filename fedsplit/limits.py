@@ -52,7 +52,7 @@ def _channel(leak: Leak, defense: Defense, repeats: int) -> Channel:
 
 @torch.no_grad()
 def _as_computed(leak: Leak) -> bool:
-    """Whether what is answered is what the client's weights make, to the bit."""
+    """Whether what is answered is what the client's weights make, but for rounding."""
     assert leak.client_weights is not None and leak.client_queries is not None
     probes = leak.auxiliary.images[:_PROBES]
-    return torch.equal(leak.client_queries(probes, Seeds(0)("limits")), leak.client_weights.broadcast(probes))
+    return torch.allclose(leak.client_queries(probes, Seeds(0)("limits")), leak.client_weights.broadcast(probes))

@@ -57,6 +57,11 @@ def test_the_card_has_a_line_per_threat_and_per_duel() -> None:
     assert any(line.startswith("linear_inverse-2 (under curious_server, training leak of round 3)") for line in shown)
 
 
+def test_the_card_says_which_attacks_a_bound_is_about() -> None:
+    shown = lines(tiny.scenario("metrics=[{kind: psnr}, {kind: mse}]", "bounds=[{kind: ideal_inversion_error}]"))
+    assert any(line.startswith("bound          ideal_inversion_error, of attacks whose guess is") for line in shown)
+
+
 def test_the_card_and_a_cut_that_moves() -> None:
     assert "1 x 8 x 16" in card(tiny.scenario("model.width=16"), SHAPE, 10)
     both = tiny.scenario("defenses={none: {kind: none}, rank: {kind: low_rank, rank: 3}}")

@@ -18,7 +18,8 @@ class TanhInverse(Wrapping):
 
     Targets, pairs and queries are all undone, and client segments end with the same inverse, so that an attack through
     them matches what their last layer squeezed. Where something that is seen lies outside the range, nothing bounded
-    was released, nor is it looked for among confidences: there it is the other attack itself, and says so.
+    was released, nor is it looked for among confidences: there it is the other attack itself, and says so. What lies
+    within by chance, and has both signs, is taken for squeezed: an adversary cannot tell.
     """
 
     squeeze: Squeeze = "tanh"

@@ -23,8 +23,9 @@ class IdealInversionError(Bound):
 
     So it is exact for these targets: no attack whose guess is affine in what it saw errs less on them, however it came
     about, on average over the noise. Were images and noise Gaussian, no attack at all would; images are not, and one
-    that knows what they look like may well come below. With no more targets than numbers that cross, some affine map fits all of
-    them, and the bound says nothing. Guesses are clamped to [0, 1] before they are scored, which can only help them.
+    that knows what they look like may well come below. With no more targets than numbers that cross, some affine map
+    fits all of them, and the bound says nothing. Guesses are clamped to [0, 1] before they are scored, which can only
+    help them.
     """
 
     metric: ClassVar[str] = "mse"
@@ -62,12 +63,8 @@ def _affine_between(client: nn.Module, images: Tensor) -> bool:
 
 def _differences(client: nn.Module, images: Tensor, black: Tensor) -> Tensor:
     """(crossing, pixels): what each pixel changes in what is made of a black image."""
-    pixels = images[0].numel()
-    columns = [
-        client(torch.eye(pixels, dtype=images.dtype, device=images.device)[some].view(-1, *images.shape[1:])).flatten(1)
-        for some in torch.arange(pixels).split(_AT_ONCE)
-    ]
-    return (torch.cat(columns) - black).T
+    single = torch.eye(images[0].numel(), dtype=images.dtype, device=images.device).view(-1, *images.shape[1:])
+    return (torch.cat([client(some).flatten(1) for some in single.split(_AT_ONCE)]) - black).T
 
 
 def _alike(found: Tensor, expected: Tensor) -> bool:

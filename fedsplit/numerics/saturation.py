@@ -1,6 +1,5 @@
 """Undoing what squeezes numbers into a range."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -9,19 +8,14 @@ from torch import Tensor
 Squeeze = Literal["tanh", "sigmoid"]
 
 
-@dataclass(frozen=True)
-class _Range:
-    low: float
-    high: float
-
-
-_RANGES: dict[Squeeze, _Range] = {"tanh": _Range(-1.0, 1.0), "sigmoid": _Range(0.0, 1.0)}
-
-
 def squeezed(values: Tensor, squeeze: Squeeze) -> bool:
-    """Whether all values lie within what tanh or the sigmoid can give, to which rounding adds the ends."""
-    limits = _RANGES[squeeze]
-    return bool(((values >= limits.low) & (values <= limits.high)).all())
+    """Whether all values lie within what tanh or the sigmoid can give, to which rounding adds the ends.
+
+    What ReLU gives is neither, however small: tanh of what has both signs has them too, and no sigmoid comes to zero.
+    """
+    if squeeze == "tanh":
+        return bool((values.abs() <= 1).all()) and bool((values < 0).any())
+    return bool(((values > 0) & (values <= 1)).all())
 
 
 def unsqueezed(values: Tensor, squeeze: Squeeze) -> Tensor:
@@ -32,6 +26,6 @@ def unsqueezed(values: Tensor, squeeze: Squeeze) -> Tensor:
     """
     # Half the gap above 1: the gap below it.
     least = torch.finfo(values.dtype).eps / 2
-    limits = _RANGES[squeeze]
-    inside = values.clamp(limits.low + least, limits.high - least)
-    return inside.atanh() if squeeze == "tanh" else inside.logit()
+    if squeeze == "tanh":
+        return values.clamp(least - 1, 1 - least).atanh()
+    return values.clamp(least, 1 - least).logit()

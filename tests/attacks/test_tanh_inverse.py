@@ -32,6 +32,11 @@ def loud(shape: tuple[int, int, int]) -> nn.Module:
     return found
 
 
+class Faint(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return 1e-3 * values
+
+
 def behind(squeeze: str, *, client: Any = loud, **settings: Any) -> Case:
     return case(lambda shape: nn.Sequential(client(shape), *_step(squeeze)), **settings)
 
@@ -66,11 +71,12 @@ def test_what_float32_left_of_it_is_enough_for_most() -> None:
     ("about", "words"),
     [
         (case(), "nothing bounded by tanh to undo"),
+        (case(lambda shape: nn.Sequential(loud(shape), nn.ReLU(), Faint())), "nothing bounded by tanh to undo"),
         (case(map_client), "nothing bounded by tanh to undo"),
         (behind("tanh", release=noisy), "nothing bounded by tanh to undo"),
         (behind("tanh"), "tanh undone"),
     ],
-    ids=["rows", "map", "noisy", "tanh"],
+    ids=["rows", "faint", "map", "noisy", "tanh"],
 )
 def test_it_says_whether_there_was_anything_to_undo_and_is_the_attack_itself_where_not(about: Case, words: str) -> None:
     found = TanhInverse(attack=LinearInverse()).reconstruct(about.leak, Seeds(1)("attack"))

@@ -46,12 +46,18 @@ def test_what_is_saturated_is_finite_and_the_farthest_of_all(squeeze: Squeeze, d
         ("tanh", 1.001, False),
         ("tanh", float("nan"), False),
         ("sigmoid", 1.0, True),
-        ("sigmoid", 0.0, True),
+        ("sigmoid", 0.0, False),
         ("sigmoid", -0.001, False),
     ],
 )
 def test_one_value_outside_is_enough(squeeze: Squeeze, value: float, within: bool) -> None:
-    values = torch.rand(50, generator=Generator().manual_seed(0))
+    values = SQUEEZES[squeeze](torch.randn(50, generator=Generator().manual_seed(0)))  # pyright: ignore[reportCallIssue]
     assert squeezed(values, squeeze)
     values[17] = value
     assert squeezed(values, squeeze) == within
+
+
+def test_what_relu_gives_is_neither_however_small() -> None:
+    values = torch.rand(50, generator=Generator().manual_seed(0)) - 0.5
+    assert squeezed(values, "tanh")
+    assert not squeezed(values.relu(), "tanh") and not squeezed(values.relu(), "sigmoid")
