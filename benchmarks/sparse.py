@@ -197,7 +197,7 @@ def steps(defense: Defense, batch: Holding) -> tuple[Callable[[], object], Calla
     )
     segments = plan.segments()
     client = Client(plan, segments.home, batch, {}, Seeds(0)("defense"))
-    server = HonestServer(plan, segments.server, {})
+    server = HonestServer(plan, segments.server, {}, torch.Generator())
 
     def answered() -> CutGradient:
         answer = server.answer(client.send(batch))

@@ -21,7 +21,7 @@ from fedsplit.numerics.fingerprint import fingerprint, fingerprint_of
 from fedsplit.parties import Parties
 from fedsplit.records.exhibit import Exhibit
 from fedsplit.records.images import Images
-from fedsplit.records.leak import Query
+from fedsplit.records.leak import Asset, Query
 from fedsplit.records.outcome import BytesPerStep, Outcome, Utility
 from fedsplit.records.truth import Truth
 from fedsplit.scenario import UNDEFENDED, Cell, Duel, Scenario
@@ -123,6 +123,7 @@ def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed
         dropped=trained.standing.dropped,
         level=duel.attack.level,
         evaluator_accuracy=_evaluator_accuracy(scenario, duel, parties),
+        privacy=_privacy(scenario, duel, victim),
         hijacked=cell.hijacker is not None,
         limits=limits(scenario.bounds, duel, cell.defense, defended, truth.images),
     )
@@ -150,6 +151,15 @@ def _evaluator_accuracy(scenario: Scenario, duel: Duel, parties: Parties) -> flo
     asked = any(metric.evaluated for metric in scenario.metrics_of(duel.attack.level))
     known = parties.evaluator is not None and isfinite(parties.evaluator.accuracy)
     return parties.evaluator.accuracy if asked and known and parties.evaluator is not None else None
+
+
+def _privacy(scenario: Scenario, duel: Duel, victim: Victim) -> str:
+    """What the defense proves of the weights. It covers those who see nothing but weights of the training."""
+    seen = Asset.CUT_GRADIENTS in duel.threat.assets or duel.leak == "training"
+    spoilt = f"the adversary of {duel.threat_name} sees what crosses in training, without noise" if seen else ""
+    examples = tuple(len(holding) for holding in victim.parties.data.holdings)
+    draws = scenario.protocol.draws(victim.plan, examples)
+    return victim.plan.defense.privacy(victim.plan.segments(), draws, spoilt)
 
 
 def _queries(exposed: Exposure) -> Query:

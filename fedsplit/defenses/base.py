@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -14,10 +14,13 @@ from fedsplit.errors import ScenarioError
 from fedsplit.layers.disturbed import Disturbed
 from fedsplit.models.base import AnyModel, Model
 from fedsplit.records.images import Holding, Images, Shape
-from fedsplit.records.step import ClientStep, ServerStep
+from fedsplit.records.step import ClientStep, Draws, Passage, ServerStep
 from fedsplit.split import Segments
 
 Phase = Literal["training", "inference"]
+
+Sampling = Literal["shuffled", "poisson"]
+"""How rows come into batches. shuffled: each once per epoch. poisson: each into every batch with the same chance."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,27 @@ class Defense(Component):
         return type(self).after_backward is not Defense.after_backward
 
     @property
+    def changes_server_gradients(self) -> bool:
+        """Whether this defense changes the server's gradients, and so is told the one at what the server puts out."""
+        return type(self).after_server_backward is not Defense.after_server_backward
+
+    @property
+    def acts_in_training(self) -> bool:
+        """Whether any of its moments lies in a client's rounds, or makes rows for them."""
+        penalises = (
+            type(self).client_penalty is not Defense.client_penalty
+            or type(self).server_penalty is not Defense.server_penalty
+        )
+        steps = type(self).after_step is not Defense.after_step
+        gradients = self.changes_gradients or self.changes_server_gradients
+        return self.augments or penalises or gradients or steps or bool(self.releasing("training"))
+
+    @property
+    def samples(self) -> Sampling:
+        """How it wants the rows of its clients to come into batches."""
+        return "shuffled"
+
+    @property
     def needs_server_labels(self) -> bool:
         """Whether it is nothing where the labels stay at the client (U-shaped)."""
         return False
@@ -83,6 +107,14 @@ class Defense(Component):
     @property
     def caveat(self) -> str:
         """What nobody is to take from its row, for the card that a run begins with; nothing where its name says all."""
+        return ""
+
+    def privacy(self, segments: Segments, draws: Sequence[Draws], spoilt: str) -> str:
+        """In words, what is proven of the weights after a training, or why nothing is; empty where nothing is claimed.
+
+        draws: of each client. spoilt: why nothing is proven here, whatever its noise is; or nothing.
+        """
+        del segments, draws, spoilt
         return ""
 
     def build(self, model: Model, cut: str) -> tuple[Model, str]:
@@ -115,6 +147,9 @@ class Defense(Component):
 
     def after_backward(self, segment: nn.Module, step: ClientStep, rng: Generator) -> None:
         """Between the backward pass and the optimiser's step: may change the client segment's gradients."""
+
+    def after_server_backward(self, segment: nn.Module, passage: Passage, rng: Generator) -> None:
+        """The same at the server: may change the server segment's gradients."""
 
     def after_step(self, segment: nn.Module, step: ClientStep, rng: Generator) -> None:
         """After the optimiser's step: may change the client segment's parameters."""

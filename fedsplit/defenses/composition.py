@@ -1,15 +1,16 @@
 """Several defenses in one row of the table, left to right. A YAML list of defenses is short for it."""
 
+from collections.abc import Sequence
 from functools import reduce
 from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from fedsplit.defenses.base import AnyDefense, Defense, Deployed, Phase
+from fedsplit.defenses.base import AnyDefense, Defense, Deployed, Phase, Sampling
 from fedsplit.models.base import Model
 from fedsplit.records.images import Holding, Images
-from fedsplit.records.step import ClientStep, ServerStep
+from fedsplit.records.step import ClientStep, Draws, Passage, ServerStep
 from fedsplit.split import Segments
 
 
@@ -37,6 +38,21 @@ class Composition(Defense):
         return any(member.changes_gradients for member in self.members)
 
     @property
+    def changes_server_gradients(self) -> bool:
+        """Whether any member changes the server's gradients."""
+        return any(member.changes_server_gradients for member in self.members)
+
+    @property
+    def acts_in_training(self) -> bool:
+        """Whether any member does."""
+        return any(member.acts_in_training for member in self.members)
+
+    @property
+    def samples(self) -> Sampling:
+        """Poisson sampling, where any member wants it."""
+        return "poisson" if any(member.samples == "poisson" for member in self.members) else "shuffled"
+
+    @property
     def needs_server_labels(self) -> bool:
         """Whether any member is."""
         return any(member.needs_server_labels for member in self.members)
@@ -53,6 +69,16 @@ class Composition(Defense):
     def caveat(self) -> str:
         """The members' caveats."""
         return "; ".join(member.caveat for member in self.members if member.caveat)
+
+    def privacy(self, segments: Segments, draws: Sequence[Draws], spoilt: str) -> str:
+        """The members' words. What one proves does not hold where another one acts in training, on the same rows."""
+        told: list[str] = []
+        for number, member in enumerate(self.members):
+            others = (*self.members[:number], *self.members[number + 1 :])
+            acting = " and ".join(other.kind for other in others if other.acts_in_training)
+            beside = f"{acting} in the same row may couple samples, or tell of them without noise" if acting else ""
+            told.append(member.privacy(segments, draws, spoilt or beside))
+        return "; ".join(words for words in told if words)
 
     def build(self, model: Model, cut: str) -> tuple[Model, str]:
         """Every member wraps the model the one before it made."""
@@ -86,6 +112,11 @@ class Composition(Defense):
         """Every member in turn."""
         for member in self.members:
             member.after_backward(segment, step, rng)
+
+    def after_server_backward(self, segment: nn.Module, passage: Passage, rng: Generator) -> None:
+        """Every member in turn."""
+        for member in self.members:
+            member.after_server_backward(segment, passage, rng)
 
     def after_step(self, segment: nn.Module, step: ClientStep, rng: Generator) -> None:
         """Every member in turn."""

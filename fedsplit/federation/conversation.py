@@ -2,7 +2,6 @@
 
 from collections.abc import Generator
 from itertools import islice
-from math import ceil
 
 import torch
 
@@ -21,7 +20,8 @@ from fedsplit.federation.messages import (
     size_of,
 )
 from fedsplit.federation.plan import Plan, State, state_of
-from fedsplit.federation.roles import Client, batch_count
+from fedsplit.federation.roles import Client
+from fedsplit.federation.sampling import expected_mass, step_count
 from fedsplit.records.exchange import Exchange
 from fedsplit.records.images import Holding
 from fedsplit.split import Home
@@ -71,12 +71,13 @@ def _steps(
         for epoch in range(epochs)
         for batch in client.batches(batch_size, plan.seeds("batches", opening.round, opening.client, epoch))
     )
-    allowed = ceil(opening.share * epochs * batch_count(len(client.holding), batch_size))
+    allowed = step_count(len(client.holding), batch_size, epochs, opening.share)
+    expected = expected_mass(plan.defense.samples, client.holding, batch_size)
     exchanges: list[Exchange] = []
     losses: list[float] = []
     steps = up = down = 0
     for epoch, batch in islice(batches, allowed):
-        crossing = client.send(batch)
+        crossing = client.send(batch, expected)
         answer = yield crossing
         up += crossing.bytes
         leaving: torch.Tensor | None = None
@@ -99,8 +100,12 @@ def _steps(
             down += _total(joint.values)
         else:
             client.step()
-        if epoch == 0 and opening.round in recording.training and bool(batch.watched.any()):
-            exchanges.append(_watched(opening, steps, batch, crossing, answer, leaving))
+        if epoch == 0 and opening.round in recording.training:
+            # Where rows are drawn, one may cross again; each is a target once.
+            seen = torch.cat([batch.rows[:0], *(exchange.rows for exchange in exchanges)])
+            kept = batch.watched & ~torch.isin(batch.rows, seen)
+            if bool(kept.any()):
+                exchanges.append(_watched(opening, steps, batch, kept, crossing, answer, leaving))
         steps += 1
     yield Closing(
         opening.client,
@@ -140,11 +145,11 @@ def _watched(
     opening: Opening,
     step: int,
     batch: Holding,
+    kept: torch.Tensor,
     crossing: Crossing,
     answer: CutGradient,
     leaving: torch.Tensor | None,
 ) -> Exchange:
-    kept = batch.watched
     return Exchange(
         opening.round,
         opening.client,

@@ -21,7 +21,9 @@ def server_of(plan: Plan, segment: Segment, standing: Standing, rounds: int) -> 
 
     rounds: of the whole training."""
     if plan.hijacking is None:
-        return HonestServer(plan, segment, standing.server_memory, Progress(standing.round + 1, rounds))
+        number = standing.round + 1
+        rng = plan.seeds("server", number)
+        return HonestServer(plan, segment, standing.server_memory, rng, Progress(number, rounds))
     return HijackedServer(plan, plan.hijacking, segment, standing)
 
 
@@ -57,7 +59,8 @@ class HijackedServer(Server):
         smashed = message.smashed if isinstance(message, Crossing) else self._waiting
         assert smashed is not None, "a gradient came before a crossing"
         self._waiting = None
-        return CutGradient(self._gradient(smashed))
+        # Of no rows nothing can be learned, and nothing is to be answered.
+        return CutGradient(self._gradient(smashed) if len(smashed) else torch.zeros_like(smashed))
 
     def move(self) -> None:
         """The segment stays; the impostor has learned what it wanted."""

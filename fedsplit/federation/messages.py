@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fedsplit.federation.plan import State
 from fedsplit.records.exchange import Exchange
+from fedsplit.records.step import mass_of
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,18 @@ class Opening:
 class Crossing:
     """What goes up at one step. smashed: (n, *cut shape), as released. weights: (n,).
 
-    labels: (n,), None where they stay home.
+    labels: (n,), None where they stay home. expected: as in `mass_of`.
     """
 
     smashed: Tensor
     labels: Tensor | None
     weights: Tensor
+    expected: float | None = None
+
+    @property
+    def mass(self) -> Tensor:
+        """What the loss divides its sum over the rows by."""
+        return mass_of(self.weights, self.expected)
 
     @property
     def bytes(self) -> int:
@@ -58,7 +65,7 @@ class HiddenGradient:
 
 @dataclass(frozen=True)
 class CutGradient:
-    """The gradient at the cut of the mean loss over the client's own rows, (n, *cut shape)."""
+    """The gradient at the cut of the loss of the client's own rows, by their own mass, (n, *cut shape)."""
 
     gradient: Tensor
 
@@ -118,8 +125,10 @@ def size_of(tensor: Tensor) -> int:
 def joined(crossings: tuple[Crossing, ...]) -> Crossing:
     """Several clients' crossings as one, in this order."""
     labels = [crossing.labels for crossing in crossings if crossing.labels is not None]
+    expected = [crossing.expected for crossing in crossings if crossing.expected is not None]
     return Crossing(
         torch.cat([crossing.smashed for crossing in crossings]),
         torch.cat(labels) if labels else None,
         torch.cat([crossing.weights for crossing in crossings]),
+        sum(expected) if expected else None,
     )

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import ceil, isfinite
+from math import isfinite
 
 import torch
 from torch import Generator, Tensor
@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from fedsplit.errors import EngineError
 from fedsplit.federation.messages import Crossing, CutGradient, Hidden, HiddenGradient
 from fedsplit.federation.plan import Plan, State
+from fedsplit.federation.sampling import batches
 from fedsplit.numerics.finite import all_finite
 from fedsplit.records.images import Holding, Images
-from fedsplit.records.step import ONLY_ROUND, ClientStep, Progress, ServerStep
+from fedsplit.records.step import ONLY_ROUND, ClientStep, Passage, Progress, ServerStep
 from fedsplit.split import Features, Home, Segment
 
 
@@ -41,16 +42,14 @@ class Client:
         return self._optimizer.memory
 
     def batches(self, size: int, rng: Generator) -> Iterator[Holding]:
-        """The holding once, in random order. A last batch of one row joins the one before it: it has no variance."""
-        order = torch.randperm(len(self.holding), generator=rng)
-        cuts = list(range(0, len(order), size))
-        if len(cuts) > 1 and len(order) - cuts[-1] == 1:
-            cuts.pop()
-        for start, stop in zip(cuts, [*cuts[1:], len(order)], strict=True):
-            yield self.holding.at(order[start:stop])
+        """One epoch's batches of the holding, as the defense wants them drawn."""
+        return map(self.holding.at, batches(self._plan.defense.samples, len(self.holding), size, rng))
 
-    def send(self, batch: Holding) -> Crossing:
-        """Runs the segment and the defense; keeps the graph, noise included, until the gradient comes back."""
+    def send(self, batch: Holding, expected: float | None = None) -> Crossing:
+        """Runs the segment and the defense; keeps the graph, noise included, until the gradient comes back.
+
+        expected: the weight of a batch on average, where its rows are drawn.
+        """
         images = batch.pixels.to(self._plan.device, self._plan.dtype)
         labels = batch.labels.to(self._plan.device)
         weights = batch.weights.to(self._plan.device, self._plan.dtype)
@@ -61,9 +60,9 @@ class Client:
             smashed.retain_grad()
         for member in self._plan.defense.releasing("training"):
             released = member.release(released, self._rng)
-        self._step = ClientStep(images, features, smashed, labels, weights)
+        self._step = ClientStep(images, features, smashed, labels, weights, expected=expected)
         self._released = released
-        return Crossing(released.detach(), labels if self._head is None else None, weights)
+        return Crossing(released.detach(), labels if self._head is None else None, weights, expected)
 
     def end(self, hidden: Hidden) -> tuple[HiddenGradient, float]:
         """Runs the head on the server's features; returns the gradient at them and the task loss."""
@@ -71,7 +70,7 @@ class Client:
         assert self._head is not None and step is not None, "features came before a sending"
         features = hidden.features.detach().requires_grad_()
         logits = _features(self._plan, self._head, features)[-1][1]
-        loss = task_loss(logits, step.labels, step.weights)
+        loss = task_loss(logits, step.labels, step.weights, step.mass)
         loss.backward()
         return HiddenGradient(_finite(loss, features, "client")), float(loss.detach())
 
@@ -80,7 +79,7 @@ class Client:
         step, released = self._step, self._released
         assert step is not None and released is not None, "a gradient came back before anything was sent"
         defense = self._plan.defense
-        penalty = defense.client_penalty(step)
+        penalty = defense.client_penalty(step) if len(step.images) else step.smashed.sum()
         # One pass for both: the graph below the smashed data is shared, and is freed by the first backward.
         _backward((released, answer.gradient), (penalty, None))
         if step.smashed.retains_grad:
@@ -138,18 +137,23 @@ class Server(ABC):
 class HonestServer(Server):
     """Trains its segment on the clients' task."""
 
-    def __init__(self, plan: Plan, segment: Segment, memory: State, progress: Progress = ONLY_ROUND) -> None:
-        """`segment` is in training mode with this round's state."""
+    def __init__(
+        self, plan: Plan, segment: Segment, memory: State, rng: Generator, progress: Progress = ONLY_ROUND
+    ) -> None:
+        """`segment` is in training mode with this round's state. rng: of all that the defense draws here."""
         self._plan = plan
         self._progress = progress
         self.segment = segment
         self._optimizer = plan.optimizer.over(segment)
         self._optimizer.remember(memory)
         self.losses: list[float] = []
+        self._rng = rng
         self._entry: Tensor | None = None
         self._exit: Tensor | None = None
         self._penalty: Tensor | None = None
+        self._mass: Tensor | None = None
         self._learned = False
+        self._passage: Passage | None = None
 
     @property
     def memory(self) -> State:
@@ -166,20 +170,22 @@ class HonestServer(Server):
 
     def move(self) -> None:
         """One step of the optimiser, where there is a gradient."""
-        if self._learned:
-            self._optimizer.step()
-            self._learned = False
+        if not self._learned:
+            return
+        if self._passage is not None:
+            self._plan.defense.after_server_backward(self.segment, self._passage, self._rng)
+        self._optimizer.step()
+        self._learned, self._passage = False, None
 
     def _step(self, crossing: Crossing, labels: Tensor) -> CutGradient:
         smashed = crossing.smashed.detach().requires_grad_()
         features = _features(self._plan, self.segment, smashed)
         logits = features[-1][1]
-        task = task_loss(logits, labels, crossing.weights)
-        step = ServerStep(features, logits, labels, crossing.weights, self._progress)
-        penalty = self._plan.defense.server_penalty(step)
+        task = task_loss(logits, labels, crossing.weights, crossing.mass)
+        penalty = self._penalised(ServerStep(features, logits, labels, crossing.weights, self._progress))
         self._optimizer.zero_grad()
         (task + penalty).backward()
-        self._learned = True
+        self._learn(smashed, logits, crossing.mass)
         self.losses.append(float(task.detach()))
         return CutGradient(_finite(task, smashed, "server"))
 
@@ -187,29 +193,38 @@ class HonestServer(Server):
         self._entry = crossing.smashed.detach().requires_grad_()
         features = _features(self._plan, self.segment, self._entry)
         self._exit = features[-1][1]
-        step = ServerStep(features, None, None, crossing.weights, self._progress)
-        self._penalty = self._plan.defense.server_penalty(step)
+        self._mass = crossing.mass
+        self._penalty = self._penalised(ServerStep(features, None, None, crossing.weights, self._progress))
         return Hidden(self._exit.detach())
 
     def _finish(self, message: HiddenGradient) -> CutGradient:
-        entry, features, penalty = self._entry, self._exit, self._penalty
-        assert entry is not None and features is not None and penalty is not None, "a gradient came before a crossing"
+        entry, features, penalty, mass = self._entry, self._exit, self._penalty, self._mass
+        assert entry is not None and features is not None, "a gradient came before a crossing"
+        assert penalty is not None and mass is not None, "they are set together"
         self._optimizer.zero_grad()
         _backward((features, message.gradient), (penalty, None))
-        self._learned = True
-        self._entry = self._exit = self._penalty = None
+        self._learn(entry, features, mass)
+        self._entry = self._exit = self._penalty = self._mass = None
         return CutGradient(_finite(penalty, entry, "server"))
 
+    def _penalised(self, step: ServerStep) -> Tensor:
+        """What the defense adds; its outputs are what a defense of gradients will be told the gradient at."""
+        outputs = step.features[-1][1]
+        if self._plan.defense.changes_server_gradients and outputs.requires_grad:
+            outputs.retain_grad()
+        return self._plan.defense.server_penalty(step) if len(outputs) else outputs.sum()
 
-def batch_count(rows: int, size: int) -> int:
-    """How many batches `Client.batches` makes of so many rows."""
-    return max(1, ceil((rows - 1) / size))
+    def _learn(self, inputs: Tensor, outputs: Tensor, mass: Tensor) -> None:
+        self._learned = True
+        if self._plan.defense.changes_server_gradients:
+            gradient = torch.zeros_like(outputs) if outputs.grad is None else outputs.grad
+            self._passage = Passage(inputs.detach(), outputs.detach(), gradient, mass)
 
 
-def task_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """The weighted mean of the rows' cross-entropies."""
+def task_loss(logits: Tensor, labels: Tensor, weights: Tensor, mass: Tensor) -> Tensor:
+    """The weighted sum of the rows' cross-entropies, by `mass`: their weighted mean, or what is one on average."""
     losses = F.cross_entropy(logits, labels, reduction="none")
-    return (losses * weights).sum() / weights.sum()
+    return (losses * weights).sum() / mass
 
 
 def _features(plan: Plan, segment: Segment, inputs: Tensor) -> Features:

@@ -53,8 +53,8 @@ class Service:
         failed: dict[int, Failed] = {}
         if not crossings:
             return failed
-        weights = torch.stack([crossing.weights.sum() for crossing in crossings.values()])
-        shares = (weights / weights.sum()).tolist()
+        masses = torch.stack([crossing.mass for crossing in crossings.values()])
+        shares = (masses / masses.sum()).tolist()
         sizes = [len(crossing.weights) for crossing in crossings.values()]
         answer = self._answer(joined(tuple(crossings.values())))
         if isinstance(answer, Hidden):

@@ -18,6 +18,8 @@ def clipped_gradient(
     function: Function, parameters: Parameters, inputs: Tensor, gradients: Tensor, bound: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """As `sample_gradients`, but with the clipped sum of all gradients, which are never in memory all together."""
+    if not len(inputs):
+        return torch.zeros_like(gradients), {name: torch.zeros_like(value) for name, value in parameters.items()}
     size = max(1, _NUMBERS_AT_A_TIME // sum(parameter.numel() for parameter in parameters.values()))
     outputs: list[Tensor] = []
     total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}

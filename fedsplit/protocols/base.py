@@ -19,12 +19,13 @@ from fedsplit.federation.evaluation import evaluate
 from fedsplit.federation.ledger import Ledger, Page, Recording
 from fedsplit.federation.messages import Closing, Crossing, Failed, HiddenGradient, Opening
 from fedsplit.federation.plan import Plan, State, state_of
-from fedsplit.federation.roles import HonestServer, Server, batch_count
+from fedsplit.federation.roles import HonestServer, Server
+from fedsplit.federation.sampling import batch_count, rate, step_count
 from fedsplit.federation.trained import Standing, Trained
 from fedsplit.progress import track
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.leak import Asset
-from fedsplit.records.step import Progress
+from fedsplit.records.step import Draws, Progress
 from fedsplit.split import Home, Segments
 
 _LOSSES_PER_ROUND = 2
@@ -96,7 +97,8 @@ class Protocol(Component):
         """A client's whole round beside a copy of the server segment. `segments` are overwritten."""
         opening = task.opening
         plan.prepare(segments.server, task.server_state, training=True)
-        server = HonestServer(plan, segments.server, task.server_memory, Progress(opening.round, self.rounds))
+        rng, progress = plan.seeds("server", opening.round, opening.client), Progress(opening.round, self.rounds)
+        server = HonestServer(plan, segments.server, task.server_memory, rng, progress)
         conversation = self.conversation(plan, segments.home, opening, holding, recording)
         with plan.seeds.fork("forward", opening.round, opening.client):
             said = next(conversation)
@@ -116,6 +118,18 @@ class Protocol(Component):
         per_epoch = batches * self._taking_part(len(examples)) / len(examples)
         return round(per_epoch * self.local_epochs * self.rounds)
 
+    def draws(self, plan: Plan, examples: tuple[int, ...]) -> tuple[Draws, ...]:
+        """How often each client's rows may have been trained on in the whole training, with clients of these sizes.
+
+        Who failed, or closed early, is counted as if it had gone as far as it was to go.
+        """
+        steps = [0] * len(examples)
+        for number in range(1, self.rounds + 1):
+            for client in self._participants(plan, len(examples), number):
+                share, _ = self._fate(plan, number, client)
+                steps[client] += step_count(examples[client], self.batch_size, self.local_epochs, share)
+        return tuple(Draws(rate(rows, self.batch_size), count) for rows, count in zip(examples, steps, strict=True))
+
     def absent(self, client: int, failed: Failed) -> Closing:
         """What counts for a client that failed. Raises EngineError where the run is to stop."""
         if self.on_client_failure == "stop":
@@ -125,8 +139,7 @@ class Protocol(Component):
     def openings(self, plan: Plan, clients: int, standing: Standing) -> list[Opening]:
         """Who takes part in the next round, in ascending order, from where, and how far each of them gets."""
         number = standing.round + 1
-        drawn = torch.randperm(clients, generator=plan.seeds("participants", number))[: self._taking_part(clients)]
-        return [self._opening(plan, number, client, standing) for client in sorted(drawn.tolist())]
+        return [self._opening(plan, number, client, standing) for client in self._participants(plan, clients, number)]
 
     def train(
         self, plan: Plan, cohort: Cohort, start: Standing, recording: Recording, test: Images, checkpoint: Checkpoint
@@ -160,13 +173,20 @@ class Protocol(Component):
     def _taking_part(self, clients: int) -> int:
         return max(1, round(self.participation * clients))
 
-    def _opening(self, plan: Plan, number: int, client: int, standing: Standing) -> Opening:
+    def _participants(self, plan: Plan, clients: int, number: int) -> list[int]:
+        drawn = torch.randperm(clients, generator=plan.seeds("participants", number))[: self._taking_part(clients)]
+        return sorted(drawn.tolist())
+
+    def _fate(self, plan: Plan, number: int, client: int) -> tuple[float, bool]:
+        """The share of its steps that a participant gets done, and whether it returns."""
         dropping, slow, part = torch.rand(3, generator=plan.seeds("fate", number, client)).tolist()
-        state = standing.held_by(client)
-        memory, _ = standing.memories.get(client, ({}, {}))
         if dropping < self.drop_out:
-            return Opening(number, client, state, memory, share=1 - part, returns=False)
-        return Opening(number, client, state, memory, share=self.pace if slow < self.stragglers else 1.0)
+            return 1 - part, False
+        return self.pace if slow < self.stragglers else 1.0, True
+
+    def _opening(self, plan: Plan, number: int, client: int, standing: Standing) -> Opening:
+        memory, _ = standing.memories.get(client, ({}, {}))
+        return Opening(number, client, standing.held_by(client), memory, *self._fate(plan, number, client))
 
 
 def counted(

@@ -81,12 +81,12 @@ class Parallel(Protocol):
 
 
 def _step_together(cohort: Cohort, crossings: dict[int, Crossing]) -> dict[int, Failed]:
-    """The row-weighted sum of gradients, to everybody; returns those who failed."""
+    """The sum of gradients, each by its batch's share of the mass, to everybody; returns those who failed."""
     said = {client: cohort.take(client) for client in crossings}
     own = {client: message for client, message in said.items() if isinstance(message, OwnGradient)}
     if own:
-        weights = torch.stack([crossings[client].weights.sum() for client in own])
-        shares = dict(zip(own, weights / weights.sum(), strict=True))
+        masses = torch.stack([crossings[client].mass for client in own])
+        shares = dict(zip(own, masses / masses.sum(), strict=True))
         joint: State = {}
         for name in {name: None for message in own.values() for name in message.values}:
             # Whose client has no gradient for a parameter adds nothing to the sum.

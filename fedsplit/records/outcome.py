@@ -102,6 +102,8 @@ class Outcome(_Record):
     """Whether the targets are images or classes."""
     evaluator_accuracy: float | None = None
     """Of the independent evaluator, on evaluation rows held out; None where no metric needs it."""
+    privacy: str = ""
+    """What is proven of the trained weights, or why nothing is, in words; empty where the defense claims nothing."""
     hijacked: bool = False
     """Whether the attack had the server while the victim was trained: what is said of the training is said of that
     one, which nobody else attacks."""

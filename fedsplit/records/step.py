@@ -10,9 +10,9 @@ class ClientStep:
     """The client's half. features: (block name, output) of every block of the client segment, in order.
 
     images: (n, channels, height, width). smashed: what the last block gave, before it is released. labels: (n,).
-    weights: (n,), of the rows in the task loss, which is their weighted mean. gradient: of all that the client
-    minimises, at the smashed data, for a defense that changes gradients after the backward pass; None before, and where
-    no gradient gets there.
+    weights: (n,), of the rows in the task loss, which is their weighted sum divided by `mass`. gradient: of all that
+    the client minimises, at the smashed data, for a defense that changes gradients after the backward pass; None
+    before, and where no gradient gets there. expected: as in `mass_of`.
     """
 
     images: Tensor
@@ -21,6 +21,12 @@ class ClientStep:
     labels: Tensor
     weights: Tensor
     gradient: Tensor | None = None
+    expected: float | None = None
+
+    @property
+    def mass(self) -> Tensor:
+        """What the sum over the rows is divided by."""
+        return mass_of(self.weights, self.expected)
 
 
 @dataclass(frozen=True)
@@ -53,3 +59,27 @@ class ServerStep:
     labels: Tensor | None
     weights: Tensor | None = None
     progress: Progress = ONLY_ROUND
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A batch through one segment and back. inputs, outputs: (n, ...). gradient: of all that is minimised, at the
+    outputs. mass: what that divides its sum over the rows by."""
+
+    inputs: Tensor
+    outputs: Tensor
+    gradient: Tensor
+    mass: Tensor
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How often a client's rows may have been trained on: in each of so many steps, every one with this chance."""
+
+    rate: float
+    steps: int
+
+
+def mass_of(weights: Tensor, expected: float | None) -> Tensor:
+    """The weight of a batch: its rows' own, (n,), together, or what is expected of a batch whose rows are drawn."""
+    return weights.sum() if expected is None else weights.new_tensor(expected)

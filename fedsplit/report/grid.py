@@ -35,7 +35,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Grid:
-    """settings, scores: headers after defense, accuracy, attack; a setting has a column where the rows differ in it."""
+    """settings, scores: headers after defense, accuracy, attack; a setting has a column where the rows differ in it.
+
+    privacy: what is proven of defenses, or why nothing is, a sentence each.
+    """
 
     title: str
     notice: str
@@ -45,6 +48,7 @@ class Grid:
     anchors: tuple[Line, ...]
     """And then bounds."""
     remarks: tuple[str, ...]
+    privacy: tuple[str, ...] = ()
 
     @property
     def headers(self) -> tuple[str, ...]:
@@ -65,6 +69,7 @@ def grid(summary: Summary) -> Grid:
         lines=_lines(rows, metrics, varied),
         anchors=(*_anchor_lines(rows, metrics, varied), *_bound_lines(rows, metrics, varied)),
         remarks=_remarks(summary, varied),
+        privacy=_privacy(summary),
     )
 
 
@@ -160,6 +165,18 @@ def _bound_lines(rows: Sequence[Row], metrics: Sequence[_MetricColumn], varied: 
     return tuple(
         Line("" if index else "bounds", "", name, settings, scores)
         for index, (name, settings, scores) in enumerate(told)
+    )
+
+
+def _privacy(summary: Summary) -> tuple[str, ...]:
+    """Each statement once, with the threats that it is for where there are several."""
+    threats: dict[tuple[str, str], dict[str, None]] = {}
+    for row in summary.rows:
+        for words in row.privacy:
+            threats.setdefault((row.defense, words), {})[row.threat] = None
+    return tuple(
+        f"{defense} under {', '.join(under)}: {words}." if len(summary.threats) > 1 else f"{defense}: {words}."
+        for (defense, words), under in threats.items()
     )
 
 

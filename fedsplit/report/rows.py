@@ -157,6 +157,11 @@ class Row:
         return spread([entry.outcome.training_seconds for entry in self.ordinary])
 
     @property
+    def privacy(self) -> tuple[str, ...]:
+        """What is proven of the weights, or why nothing is: once for all seeds for which it is the same."""
+        return tuple(dict.fromkeys(words for entry in self.entries if (words := entry.outcome.privacy)))
+
+    @property
     def hijacked(self) -> Spread | None:
         """Accuracy after the training of which the attack had the server; None for a passive attack."""
         if not self.entries[0].outcome.hijacked:

@@ -46,6 +46,7 @@ def markdown(summary: Summary) -> str:
         f"> **Data:** {_plain(drawn.notice)}" if drawn.notice else "",
         "\n".join(f"| {' | '.join(cells)} |" for cells in table),
         " ".join(_plain(remark) for remark in drawn.remarks),
+        "\n".join(f"- {_plain(words)}" for words in drawn.privacy),
         "\n".join(f"- ({line.number}) Invalid: {_plain(line.reason)}" for line in drawn.lines if line.reason),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -78,6 +79,8 @@ def _title(drawn: Grid) -> Text:
 
 def _caption(drawn: Grid) -> Text:
     caption = Text(" ".join(drawn.remarks), style="dim not italic")
+    for words in drawn.privacy:
+        caption.append(f"\n{words}", style="not dim")
     for line in drawn.lines:
         if line.reason:
             caption.append(f"\n({line.number}) invalid: {line.reason}", style="not dim red")

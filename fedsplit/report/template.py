@@ -192,6 +192,8 @@ footer { margin-top: 4rem; padding-block: 1.4rem 3rem; color: var(--soft); font-
   </table>
   </div>
   <p class="remarks">{{ table.remarks | join(" ") }}{% if summary.data.notice %} Data: {{ summary.data.notice }}.{% endif %}</p>
+  {% for words in table.privacy %}<p class="remarks">{{ words }}</p>
+  {% endfor %}
 </section>
 
 <section id="galleries">

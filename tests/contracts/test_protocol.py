@@ -82,6 +82,13 @@ def test_its_steps_are_known_before(protocol: Protocol, tmp_path: Path) -> None:
         assert run(tmp_path, protocol).standing.steps == protocol.steps((12, 12))
 
 
+def test_each_clients_steps_are_known_from_the_schedule(protocol: Protocol, tmp_path: Path) -> None:
+    standing = run(tmp_path, protocol, sizes=(12, 4)).standing
+    draws = protocol.draws(PLAN, (12, 4))
+    assert sum(one.steps for one in draws) == standing.steps
+    assert [one.rate for one in draws] == [5 / 12, 1]
+
+
 def test_every_crossing_is_counted(protocol: Protocol, tmp_path: Path) -> None:
     standing = run(tmp_path, protocol).standing
     up, down = standing.bytes

@@ -39,7 +39,14 @@ PLACES = [
     (ResNet18(stem="small", norm="group", groups=4), "layer1_block1"),
 ]
 IDS = [f"{model.kind}-{cut}" for model, cut in PLACES]
-UNCLIPPED = DpSgd(clip=1e12, noise_multiplier=0)
+
+
+def alone(**settings: Any) -> DpSgd:
+    """The client segment alone, with the batches of any other row."""
+    return DpSgd(segments="client", sampling="shuffled", **settings)
+
+
+UNCLIPPED = alone(clip=1e12, noise_multiplier=0)
 
 
 def own_rows(count: int = 7) -> Holding:
@@ -81,7 +88,7 @@ def by_hand(client: Client, back: Tensor, clip: float) -> dict[str, Tensor]:
 @pytest.mark.parametrize(("model", "cut"), PLACES, ids=IDS)
 @pytest.mark.parametrize("clip", [0.3, 3.0, 30.0, 1e9])
 def test_it_is_the_mean_of_gradients_that_a_loop_over_samples_clips(model: Model, cut: str, clip: float) -> None:
-    client = client_of(DpSgd(clip=clip, noise_multiplier=0), model, cut)
+    client = client_of(alone(clip=clip, noise_multiplier=0), model, cut)
     found, back = stepped(client)
     assert_same(found, by_hand(client, back, clip))
 
@@ -98,7 +105,7 @@ def test_what_others_do_to_the_smashed_data_is_in_the_gradient_that_is_clipped(o
 
 
 def test_without_a_task_gradient_a_penalty_still_moves_every_parameter_and_so_does_noise() -> None:
-    for defense in (Composition(members=(NoPeek(weight=3.0), UNCLIPPED)), DpSgd()):
+    for defense in (Composition(members=(NoPeek(weight=3.0), UNCLIPPED)), alone()):
         found, _ = stepped(client_of(defense, LeNet(channels=2), "relu2"), scale=0.0)
         assert all(bool(value.any()) for value in found.values())
 
@@ -109,10 +116,10 @@ class Silent(Defense):
 
 
 def test_where_no_gradient_comes_back_there_is_noise_all_the_same() -> None:
-    members = (Silent(), plugins.SmallFeatures(weight=0.0), DpSgd(noise_multiplier=0))
+    members = (Silent(), plugins.SmallFeatures(weight=0.0), alone(noise_multiplier=0))
     found, _ = stepped(client_of(Composition(members=members), LeNet(channels=2), "relu2"))
     assert len(found) == 4 and not any(bool(value.any()) for value in found.values())
-    found, _ = stepped(client_of(Composition(members=(Silent(), DpSgd())), LeNet(channels=2), "relu2"))
+    found, _ = stepped(client_of(Composition(members=(Silent(), alone())), LeNet(channels=2), "relu2"))
     assert len(found) == 4 and all(bool(value.all()) for value in found.values())
 
 
@@ -120,7 +127,7 @@ def test_where_no_gradient_comes_back_there_is_noise_all_the_same() -> None:
 def test_no_sample_moves_the_gradient_by_more_than_the_bound(clip: float, scale: float, row: int) -> None:
     """Two batches that differ in what came back for one row: the sums are no further apart than two bounds, and no
     further than one where it is nothing for one of them."""
-    defense = DpSgd(clip=clip, noise_multiplier=0)
+    defense = alone(clip=clip, noise_multiplier=0)
     sums: list[Tensor] = []
     for factor in (0.0, scale, -scale):
         client = client_of(defense, Linear(width=5), "rows")
@@ -138,8 +145,8 @@ def test_no_sample_moves_the_gradient_by_more_than_the_bound(clip: float, scale:
 @pytest.mark.parametrize(("clip", "multiplier"), [(0.5, 2.0), (3.0, 0.1)])
 def test_the_noise_is_gaussian_in_proportion_to_the_bound(clip: float, multiplier: float) -> None:
     model, rows = Linear(width=400), own_rows(30)
-    noisy, _ = stepped(client_of(DpSgd(clip=clip, noise_multiplier=multiplier), model, "rows", rows=rows))
-    quiet, _ = stepped(client_of(DpSgd(clip=clip, noise_multiplier=0), model, "rows", rows=rows))
+    noisy, _ = stepped(client_of(alone(clip=clip, noise_multiplier=multiplier), model, "rows", rows=rows))
+    quiet, _ = stepped(client_of(alone(clip=clip, noise_multiplier=0), model, "rows", rows=rows))
     total = rows.weights.double().sum()
     drawn = torch.cat([((noisy[name] - quiet[name]) * total).flatten() for name in noisy]).numpy()
     std = clip * multiplier
@@ -151,31 +158,31 @@ def test_the_noise_is_gaussian_in_proportion_to_the_bound(clip: float, multiplie
 
 def test_noise_is_that_of_its_stream_alone() -> None:
     state = torch.random.get_rng_state()
-    first, again, other = (stepped(client_of(DpSgd(), LeNet(channels=2), "relu2", seed))[0] for seed in (1, 1, 2))
+    first, again, other = (stepped(client_of(alone(), LeNet(channels=2), "relu2", seed))[0] for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert bits(first) == bits(again)
     assert all(not torch.equal(first[name], other[name]) for name in first)
 
 
 def test_every_step_has_noise_of_its_own() -> None:
-    client = client_of(DpSgd(), Linear(width=5), "rows")
+    client = client_of(alone(), Linear(width=5), "rows")
     (first, _), (second, _) = stepped(client), stepped(client)
     assert all(not torch.equal(first[name], second[name]) for name in first)
 
 
 def test_the_optimiser_takes_the_noisy_gradient() -> None:
-    client = client_of(DpSgd(), Linear(width=5), "rows", optimizer=StochasticGradientDescent(learning_rate=0.5))
+    client = client_of(alone(), Linear(width=5), "rows", optimizer=StochasticGradientDescent(learning_rate=0.5))
     before = {name: value.detach().clone() for name, value in client.segment.named_parameters()}
     found, back = stepped(client)
     client.step()
     moved = {name: (before[name] - value.detach()) / 0.5 for name, value in client.segment.named_parameters()}
     assert_same(moved, found)
-    quiet = by_hand(client_of(DpSgd(), Linear(width=5), "rows"), back, clip=1.0)
+    quiet = by_hand(client_of(alone(), Linear(width=5), "rows"), back, clip=1.0)
     assert all((found[name] - quiet[name]).abs().max() > 0.01 for name in found)
 
 
 def test_frozen_blocks_stay(tmp_path: Path) -> None:
-    client = client_of(DpSgd(), LeNet(channels=2), "relu2")
+    client = client_of(alone(), LeNet(channels=2), "relu2")
     client.segment.get_submodule("conv1").requires_grad_(False)
     found, _ = stepped(client)
     assert set(found) == {"conv2.weight", "conv2.bias"}
@@ -184,9 +191,9 @@ def test_frozen_blocks_stay(tmp_path: Path) -> None:
 
 
 def test_samples_in_several_portions_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, _ = stepped(client_of(DpSgd(clip=0.5), LeNet(channels=2), "relu2"))
+    whole, _ = stepped(client_of(alone(clip=0.5), LeNet(channels=2), "relu2"))
     monkeypatch.setattr("fedsplit.numerics.sample_gradients._NUMBERS_AT_A_TIME", 1000)
-    assert_same(stepped(client_of(DpSgd(clip=0.5), LeNet(channels=2), "relu2"))[0], whole)
+    assert_same(stepped(client_of(alone(clip=0.5), LeNet(channels=2), "relu2"))[0], whole)
 
 
 def test_half_precision_of_a_step_is_near_enough() -> None:
@@ -206,11 +213,16 @@ def test_half_precision_of_a_step_is_near_enough() -> None:
         (("model={kind: lenet, batch_norm: true}", "cut=pool1"), "norm1 is a BatchNorm2d"),
         (("model={kind: resnet18, stem: small}", "cut=layer1_block1"), "norm1 is a BatchNorm2d"),
         (("model={kind: convolutional, features: [4, 4]}", "cut=relu1"), "relu1.1 is a Dropout"),
-        (("defenses.row=[{kind: dp_sgd}, {kind: conv_reference}]",), "reference1_norm is a BatchNorm2d"),
+        (
+            ("defenses.row=[{kind: dp_sgd, segments: client, sampling: shuffled}, {kind: conv_reference}]",),
+            "reference1_norm is a BatchNorm2d",
+        ),
     ],
 )
 def test_a_client_that_couples_samples_or_draws_is_refused_in_one_line(changes: tuple[str, ...], found: str) -> None:
-    scenario = tiny.scenario("defenses={}", "defenses.row={kind: dp_sgd}", *changes)
+    scenario = tiny.scenario(
+        "defenses={}", "defenses.row={kind: dp_sgd, segments: client, sampling: shuffled}", *changes
+    )
     told = rf"^defenses\.row: '\w+': needs what each sample gives alone, and {re.escape(found)} \(use norm: group or "
     with pytest.raises(ScenarioError, match=told):
         check_cuts(scenario, (1, 8, 8), 10)
@@ -222,11 +234,15 @@ def test_a_client_that_couples_samples_or_draws_is_refused_in_one_line(changes: 
         ("model={kind: lenet, batch_norm: true}", "cut=conv1"),
         ("model={kind: resnet18, stem: small, norm: group}", "cut=layer1_block1"),
         ("model={kind: convolutional, features: [4, 4], dropout: 0.0}", "cut=relu1"),
-        ("defenses.row=[{kind: dp_sgd}, {kind: low_rank, rank: 2}]",),
+        ("defenses.row=[{kind: dp_sgd, segments: client, sampling: shuffled}, {kind: low_rank, rank: 2}]",),
     ],
 )
 def test_what_takes_each_sample_by_itself_is_not_refused(changes: tuple[str, ...]) -> None:
-    check_cuts(tiny.scenario("defenses={}", "defenses.row={kind: dp_sgd}", *changes), (1, 8, 8), 10)
+    check_cuts(
+        tiny.scenario("defenses={}", "defenses.row={kind: dp_sgd, segments: client, sampling: shuffled}", *changes),
+        (1, 8, 8),
+        10,
+    )
 
 
 class Whitening(nn.Module):
@@ -249,25 +265,27 @@ class Coupled(Model):
 
 
 def test_what_a_block_keeps_of_its_inputs_is_kept_once() -> None:
-    client = client_of(DpSgd(), Coupled(), "coupled")
+    client = client_of(alone(), Coupled(), "coupled")
     client.segment.get_buffer("coupled.passed").fill_(-1)
     stepped(client)
     assert client.segment.get_buffer("coupled.passed") == 0
 
 
 def test_a_block_of_ones_own_that_couples_samples_is_found_out() -> None:
-    client = client_of(DpSgd(), Coupled(), "coupled")
+    client = client_of(alone(), Coupled(), "coupled")
     client.segment.get_buffer("coupled.passed").fill_(1)
     with pytest.raises(EngineError, match="dp_sgd: samples give something else alone than in their batch; use a model"):
         stepped(client)
-    stepped(client_of(DpSgd(), Coupled(), "first"))
+    stepped(client_of(alone(), Coupled(), "first"))
 
 
 def test_the_card_says_why_no_epsilon_is_told_and_what_is_not_covered() -> None:
-    scenario = tiny.scenario("defenses={}", "defenses.row=[{kind: dp_sgd}, {kind: top_k, share: 0.5}]")
+    scenario = tiny.scenario(
+        "defenses={}", "defenses.row=[{kind: dp_sgd, segments: client, sampling: shuffled}, {kind: top_k, share: 0.5}]"
+    )
     (line,) = [line for line in card(scenario, (1, 8, 8), 10).splitlines() if "epsilon" in line]
-    assert line.startswith("row            no epsilon is told: the server segment trains without noise")
-    assert "what one activation reveals about the image being sent" in line
+    assert line.startswith("row            no epsilon: the server segment trains without noise on the same rows; ")
+    assert "what a smashed activation shows of the image that is sent" in line
 
 
 def test_it_trains(tmp_path: Path) -> None:
@@ -280,7 +298,7 @@ def test_it_trains(tmp_path: Path) -> None:
             federation((60,)),
             protocol,
         )
-        for number, defense in enumerate((DpSgd(clip=1.0, noise_multiplier=0.5), UNCLIPPED, Undefended()))
+        for number, defense in enumerate((alone(clip=1.0, noise_multiplier=0.5), UNCLIPPED, Undefended()))
     )
     assert good.accuracy > 0.8
     assert_same(joined(same.standing), joined(plain.standing), tolerance=1e-8)

@@ -28,7 +28,9 @@ PLACES = [
 @pytest.mark.parametrize(("model", "cut"), PLACES, ids=[model.kind for model, _ in PLACES])
 def test_it_is_the_gradient_that_opacus_gives_its_optimiser(model: Model, cut: str, clip: float) -> None:
     rows = 6
-    plan = plan_of(model=model, cut=cut, defense=DpSgd(clip=clip, noise_multiplier=0), precision="float64")
+    plan = plan_of(
+        model=model, cut=cut, defense=DpSgd(clip=clip, noise_multiplier=0, segments="client"), precision="float64"
+    )
     client = Client(plan, plan.home(), holding(images(rows, seed=1)), {}, Generator())
     crossing = client.send(client.holding)
     back = torch.randn(crossing.smashed.shape, generator=Generator().manual_seed(9), dtype=torch.float64)

@@ -125,7 +125,7 @@ def test_without_a_task_gradient_nothing_moves_but_by_penalties(tmp_path: Path) 
 
 def test_the_server_penalty_is_part_of_the_servers_loss_and_of_the_cut_gradient() -> None:
     plan = plan_of(defense=plugins.SmallLogits(weight=0.1), precision="float64")
-    server = HonestServer(plan, plan.segments().server.train(), {})
+    server = HonestServer(plan, plan.segments().server.train(), {}, Generator())
     smashed = torch.rand((6, 1, 8, 5), generator=Generator().manual_seed(2), dtype=torch.float64)
     labels, weights = torch.arange(6) % CLASSES, torch.tensor([1.0, 2, 0, 1, 0.5, 1], dtype=torch.float64)
     answer = server.answer(Crossing(smashed, labels, weights))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fedsplit.defenses.base import Defense
+from fedsplit.defenses.dp_sgd import DpSgd
 from fedsplit.defenses.gaussian_noise import GaussianNoise
 from fedsplit.engines.base import Engine
 from fedsplit.engines.flower import Flower
@@ -51,7 +52,9 @@ def bits(value: object) -> object:
     return value
 
 
-@pytest.mark.parametrize("defense", [GaussianNoise(std=0.3), NoisyCopies()], ids=lambda defense: type(defense).__name__)
+@pytest.mark.parametrize(
+    "defense", [GaussianNoise(std=0.3), NoisyCopies(), DpSgd()], ids=lambda defense: type(defense).__name__
+)
 @pytest.mark.parametrize("engine", ENGINES, ids=NAMES)
 def test_every_engine_gives_the_same_weights_ledger_and_utility_bit_by_bit(
     engine: Engine, defense: Defense, tmp_path: Path

@@ -82,13 +82,13 @@ def test_a_gradient_that_nobody_asked_for_is_a_bug() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_loss_that_is_not_finite_is_an_engine_error(value: float) -> None:
-    server = HonestServer(PLAN, PLAN.segments().server, {})
+    server = HonestServer(PLAN, PLAN.segments().server, {}, Generator())
     with pytest.raises(EngineError, match="no longer finite"):
         server.answer(Crossing(torch.full((4, 1, 8, 5), value), torch.zeros(4, dtype=torch.int64), torch.ones(4)))
 
 
 def test_an_infinite_loss_is_an_engine_error_though_its_gradient_is_finite() -> None:
-    server = HonestServer(PLAN, PLAN.segments().server, {})
+    server = HonestServer(PLAN, PLAN.segments().server, {}, Generator())
     with torch.no_grad():
         server.segment.get_parameter("logits.bias")[0] = -3e38
     with pytest.raises(EngineError, match="no longer finite"):
