@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
+from fedsplit.defenses.base import Defense
+from fedsplit.defenses.none import Undefended
 from fedsplit.federation.ledger import Recording
 from fedsplit.federation.messages import Crossing, CutGradient
 from fedsplit.federation.optimizer import StochasticGradientDescent
@@ -13,6 +15,8 @@ from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import Client, FederationData, HonestServer
 from fedsplit.models.lenet import LeNet
 from fedsplit.models.linear import Linear
+from fedsplit.protocols.parallel import Parallel
+from fedsplit.protocols.splitfed_v1 import SplitFedV1
 from fedsplit.records.images import Images
 from tests.defenses import plugins
 from tests.federation.builders import (
@@ -143,6 +147,42 @@ def test_the_server_penalty_is_part_of_the_servers_loss_and_of_the_cut_gradient(
     torch.testing.assert_close(gradient, leaf.grad, rtol=1e-10, atol=1e-12)
     assert loss == pytest.approx(task.item(), rel=1e-12)
     assert_same(gradients(server.segment), gradients(again))
+
+
+# after_server_backward
+
+
+class Noticing(Defense):
+    """Puts in the place of the server's gradients what it is told that they come from."""
+
+    def after_server_backward(self, segment, passage, rng):
+        again = segment(passage.inputs)
+        torch.testing.assert_close(again, passage.outputs)
+        parameters = dict(segment.named_parameters())
+        found = torch.autograd.grad(again, list(parameters.values()), passage.gradient)
+        for value, gradient in zip(parameters.values(), found, strict=True):
+            assert value.grad is not None and bool(value.grad.any())
+            torch.testing.assert_close(gradient, value.grad)
+            value.grad = (gradient + torch.randn(gradient.shape, generator=rng).to(gradient)) * float(passage.mass)
+
+
+@pytest.mark.parametrize("head", [None, "logits"], ids=["two parts", "U-shaped"])
+@pytest.mark.parametrize("protocol", [SplitFedV1(rounds=1, batch_size=6), Parallel(rounds=1, batch_size=6)])
+def test_the_server_is_told_where_its_gradients_come_from_and_moves_along_what_it_is_given(
+    protocol, head: str | None, tmp_path: Path
+) -> None:
+    """A step of every client: `mass` is that of all rows that it is made of."""
+    moved = {}
+    for defense in (Undefended(), Noticing()):
+        optimizer = StochasticGradientDescent(learning_rate=1.0)
+        plan = plan_of(defense=defense, head=head, precision="float64", optimizer=optimizer)
+        data = federation((6, 6))
+        _, start = started(plan, data.public)
+        server = train(tmp_path / defense.kind.replace(":", "."), plan, data, protocol).standing.server
+        moved[defense.kind] = torch.cat([(start.server[name] - value).flatten() for name, value in server.items()])
+    mass, copies = (6, 2) if isinstance(protocol, SplitFedV1) else (12, 1)
+    noise = next(value for kind, value in moved.items() if kind != "none") / mass - moved["none"]
+    assert noise.std() == pytest.approx(copies**-0.5, rel=0.15)
 
 
 # after_backward, after_step
