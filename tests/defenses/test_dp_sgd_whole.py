@@ -254,6 +254,24 @@ def test_beside_any_other_defense_a_batch_without_rows_moves_by_noise_alone(othe
         assert any(bool(value.any()) for value in gradients.values()) == bool(rows)
 
 
+class FirstRow(Defense):
+    def client_penalty(self, step):
+        return step.smashed[0].sum()
+
+    def server_penalty(self, step):
+        return step.features[-1][1][0].sum()
+
+
+def test_penalties_are_not_asked_for_where_there_are_no_rows() -> None:
+    plan = exact(Composition(members=(FirstRow(), DpSgd())))
+    none = holding(images(4, seed=0)).at(torch.arange(0))
+    client, server = Client(plan, plan.home(), none, {}, Generator()), server_of(plan)
+    answer = server.answer(client.send(none, expected=2.0))
+    assert isinstance(answer, CutGradient)
+    client.receive(answer)
+    server.move()
+
+
 def test_joined_crossings_expect_the_sum() -> None:
     crossing = crossing_of(exact(DpSgd()), expected=2.5)
     both = joined_crossings((crossing, crossing))
