@@ -12,6 +12,7 @@ from fedsplit.controls import Bench, Judged, judge
 from fedsplit.engines.base import Engine
 from fedsplit.errors import DataError, EngineError, blaming
 from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.deployment import answering
 from fedsplit.federation.exposure import Exposure, Observation, victims
 from fedsplit.federation.plan import Plan, state_of
 from fedsplit.federation.trained import Standing, Trained
@@ -45,7 +46,9 @@ def train(scenario: Scenario, cell: Cell, parties: Parties, engine: Engine, chec
                 start = replace(start, server_memory=hijacker.prepare(parties.auxiliary[AuxiliaryImages()]))
         recording = scenario.recording(cell)
         training = Training(scenario.protocol, plan, start, parties.data, recording, checkpoint)
-        return Victim(plan, engine.train(training), parties)
+        trained = engine.train(training)
+        with blaming(f"defense {cell.row}"):
+            return Victim(plan, answering(plan, trained, parties.data), parties)
 
 
 def fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed: bool) -> tuple[Outcome, Exhibit]:
@@ -60,7 +63,7 @@ def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed
     own, ideal = parties.auxiliary[duel.threat.auxiliary], parties.auxiliary[AuxiliaryImages()]
     looked_at = Observation(duel.leak, duel.round, defended=True, repeats=duel.attack.repeats)
     with blaming(f"defense {cell.row}"):
-        clients = victims(trained, parties.data, duel.leak, duel.round)
+        clients = victims(plan, trained, parties.data, duel.leak, duel.round)
         defended, bare = (
             # A copy, for what an attack writes into its leak is nobody else's business.
             [

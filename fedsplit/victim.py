@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedsplit.auxiliary import AuxiliaryImages
 from fedsplit.federation.checkpoint import Checkpoint
+from fedsplit.federation.deployment import deployed_after
 from fedsplit.federation.errand import Deferred, Files
 from fedsplit.federation.evaluation import Evaluation
 from fedsplit.federation.exposure import Exposure, Observation, expose
@@ -33,10 +34,14 @@ class Victim:
     def observe(self) -> Callable[[AuxiliaryImages, Observation], Exposure]:
         """What anybody with these images could see or know of it; the last few answers are remembered, and are not to
         be written into."""
-        kept = _OBSERVED * len(self.trained.standing.deployed)
+        apart = self.plan.defense.deploys or len(self.trained.standing.deployed) > 1
+        kept = _OBSERVED * (len(self.parties.data.holdings) if apart else 1)
+
+        deployed = lru_cache(maxsize=None)(partial(deployed_after, self.plan, self.trained, self.parties.data))
 
         def observed(own: AuxiliaryImages, observation: Observation) -> Exposure:
-            return expose(self.plan, self.trained, self.parties.data, self.parties.auxiliary[own], observation)
+            others, auxiliary = self.parties.data, self.parties.auxiliary[own]
+            return expose(self.plan, self.trained, others, auxiliary, observation, deployed)
 
         # Settings are frozen, so these have a hash, which their type does not tell.
         return lru_cache(kept)(observed)  # pyright: ignore[reportReturnType]

@@ -31,6 +31,7 @@ from fedsplit.report.folder import CellFolder, RunFolder, read_outcomes
 from fedsplit.report.page import write_report
 from fedsplit.seeding import Seeds
 from fedsplit.simulate import simulate
+from fedsplit.split import Segments
 from tests import tiny
 from tests.records.contents import tensors_of
 
@@ -104,7 +105,7 @@ class Tripping(Defense):
     def after_step(self, segment: nn.Module, step: ClientStep, rng: Generator) -> None:
         self._step("after_step")
 
-    def deploy(self, model: nn.Module, data: Holding, rng: Generator) -> Deployed:
+    def deploy(self, model: Segments, data: Holding, rng: Generator) -> Deployed:
         self._step("deploy")
         return Defense.deploy(self, model, data, rng)
 

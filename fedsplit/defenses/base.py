@@ -23,6 +23,10 @@ Sampling = Literal["shuffled", "poisson"]
 """How rows come into batches. shuffled: each once per epoch. poisson: each into every batch with the same chance."""
 
 
+Answer = Callable[[Tensor, Tensor], Tensor]
+"""(images, confidences) -> the released confidence vectors."""
+
+
 @dataclass(frozen=True)
 class Deployed:
     """How one client answers once training is over.
@@ -32,7 +36,7 @@ class Deployed:
     """
 
     release: Callable[[Tensor, Generator], Tensor]
-    answer: Callable[[Tensor, Tensor], Tensor]
+    answer: Answer
 
 
 class Defense(Component):
@@ -85,6 +89,11 @@ class Defense(Component):
     def samples(self) -> Sampling:
         """How it wants the rows of its clients to come into batches."""
         return "shuffled"
+
+    @property
+    def deploys(self) -> bool:
+        """Whether, once training is over, its clients answer in another way than by `release`, each in its own."""
+        return type(self).deploy is not Defense.deploy
 
     @property
     def needs_server_labels(self) -> bool:
@@ -154,9 +163,17 @@ class Defense(Component):
     def after_step(self, segment: nn.Module, step: ClientStep, rng: Generator) -> None:
         """After the optimiser's step: may change the client segment's parameters."""
 
-    def deploy(self, model: nn.Module, data: Holding, rng: Generator) -> Deployed:
-        """After training, at each client, on its own rows, with the deployed model: how this client answers."""
+    def deploy(self, model: Segments, data: Holding, rng: Generator) -> Deployed:
+        """After training, at each client, on its own rows, with the deployed model: how this client answers.
+
+        model: all of it, the server's segment too, in evaluation mode, for this client to keep. data: on its device.
+        """
         del model, data, rng
+        return self.released
+
+    @property
+    def released(self) -> Deployed:
+        """How a client answers whose defense does no more than `release`."""
 
         def release(smashed: Tensor, rng: Generator) -> Tensor:
             for member in self.releasing("inference"):

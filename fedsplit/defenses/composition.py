@@ -53,6 +53,11 @@ class Composition(Defense):
         return "poisson" if any(member.samples == "poisson" for member in self.members) else "shuffled"
 
     @property
+    def deploys(self) -> bool:
+        """Whether any member changes how its clients answer once training is over."""
+        return any(member.deploys for member in self.members)
+
+    @property
     def needs_server_labels(self) -> bool:
         """Whether any member is."""
         return any(member.needs_server_labels for member in self.members)
@@ -123,7 +128,7 @@ class Composition(Defense):
         for member in self.members:
             member.after_step(segment, step, rng)
 
-    def deploy(self, model: nn.Module, data: Holding, rng: Generator) -> Deployed:
+    def deploy(self, model: Segments, data: Holding, rng: Generator) -> Deployed:
         """Releases and answers pass through every member's."""
         deployed = tuple(member.deploy(model, data, rng) for member in self.members)
 

@@ -7,6 +7,7 @@ from itertools import product
 import torch
 
 from fedsplit.component import Settings
+from fedsplit.defenses.base import Deployed
 from fedsplit.federation.plan import Plan, State
 from fedsplit.records.images import Images
 from fedsplit.records.outcome import Activity
@@ -19,36 +20,51 @@ class Evaluation(Settings):
     """One pass over the test images, the defense acting as at inference."""
 
     accuracy: float
-    """Share of test images whose largest logit is their label; the mean over clients where each has its own segment."""
+    """Share of test images whose largest released confidence is that of their label; the mean over clients where each
+    has its own segment."""
     activity: dict[str, Activity]
     """By block of the client segment, in order, before the defense's release; the mean in the same way."""
 
 
 @torch.no_grad()
-def evaluate(plan: Plan, clients: Sequence[State], server: State, test: Images) -> Evaluation:
+def evaluate(
+    plan: Plan,
+    clients: Sequence[State],
+    server: State,
+    test: Images,
+    deployed: Sequence[Sequence[Deployed]] | None = None,
+) -> Evaluation:
     """Accuracy and activity of the deployed segments. clients: the state of all that a client holds, one for each
-    deployed client segment; every one of them answers all test images."""
+    deployed client segment; every one of them answers all test images. deployed: by segment, how those answer that have
+    it, who share the images out; None where nobody does more than release."""
     segments = plan.segments()
     plan.prepare(segments.server, server, training=False)
     rng = plan.seeds("evaluation")
     right = 0
     active: Counter[str] = Counter()
     values: Counter[str] = Counter()
-    for client, start in product(clients, range(0, len(test), _AT_ONCE)):
+    answering = deployed or [(plan.defense.released,)] * len(clients)
+    for (client, holders), start in product(zip(clients, answering, strict=True), range(0, len(test), _AT_ONCE)):
         plan.prepare(segments.home.whole, client, training=False)
-        smashed = test.pixels[start : start + _AT_ONCE].to(plan.device, plan.dtype)
+        images = smashed = test.pixels[start : start + _AT_ONCE].to(plan.device, plan.dtype)
         # Block by block: all features at once may be many times larger than the largest of them.
         for name, block in segments.client.blocks():
             with drawn_from(rng):
                 smashed = block(smashed)
             active[name] += int(smashed.count_nonzero())
             values[name] += smashed.numel()
-        for member in plan.defense.releasing("inference"):
-            smashed = member.release(smashed, rng)
+        dealt = [(holder, slice(place, None, len(holders))) for place, holder in enumerate(holders)][: len(images)]
+        released = torch.empty_like(smashed)
+        for holder, rows in dealt:
+            released[rows] = holder.release(smashed[rows], rng)
         with drawn_from(rng):
-            features = segments.server(smashed)
-            answers = (features if segments.head is None else segments.head(features)).argmax(dim=1).cpu()
-        right += int((answers == test.labels[start : start + _AT_ONCE]).sum())
+            features = segments.server(released)
+            logits = features if segments.head is None else segments.head(features)
+            confidences = logits.softmax(dim=1)
+            answers = torch.empty_like(confidences)
+            for holder, rows in dealt:
+                answers[rows] = holder.answer(images[rows], confidences[rows])
+        right += int((answers.argmax(dim=1).cpu() == test.labels[start : start + _AT_ONCE]).sum())
     pixels = test.pixels.numel() * len(clients)
     activity = {name: Activity(share=active[name] / values[name], per_pixel=active[name] / pixels) for name in values}
     return Evaluation(accuracy=right / (len(test) * len(clients)), activity=activity)

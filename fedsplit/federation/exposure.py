@@ -1,7 +1,7 @@
 """Everything that any adversary could see or know about a trained federation; a threat then takes away most of it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -9,12 +9,12 @@ from torch import Generator, Tensor, nn
 
 from fedsplit.defenses.base import Deployed
 from fedsplit.errors import EngineError
+from fedsplit.federation.deployment import DeployedAfter, deployed_after
 from fedsplit.federation.ledger import Page
 from fedsplit.federation.plan import Plan, State
 from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Trained
 from fedsplit.layers.disturbed import left_out
-from fedsplit.records.images import Holding
 from fedsplit.records.leak import Auxiliary, ClientSegment, Leak, LeakKind, Pairs, Query
 from fedsplit.seeding import drawn_from
 from fedsplit.split import Segment
@@ -43,10 +43,17 @@ class Observation:
     repeats: int = 1
 
 
-def victims(trained: Trained, data: FederationData, kind: LeakKind, round: int) -> tuple[int | None, ...]:  # noqa: A002
-    """Whom an adversary has to attack apart: every client with targets that has a segment of its own, else (None,)."""
+def victims(
+    plan: Plan,
+    trained: Trained,
+    data: FederationData,
+    kind: LeakKind,
+    round: int,  # noqa: A002
+) -> tuple[int | None, ...]:
+    """Whom an adversary has to attack apart: every client with targets that has a segment of its own, or once deployed
+    a way of its own to answer; else (None,)."""
     page = trained.ledger.page(round)
-    if not page.apart:
+    if not page.apart and (kind == "training" or not plan.defense.deploys):
         return (None,)
     if kind != "training":
         return tuple(client for client, own in enumerate(data.visitors) if len(own))
@@ -54,23 +61,35 @@ def victims(trained: Trained, data: FederationData, kind: LeakKind, round: int) 
 
 
 def expose(
-    plan: Plan, trained: Trained, data: FederationData, auxiliary: Auxiliary, observation: Observation
+    plan: Plan,
+    trained: Trained,
+    data: FederationData,
+    auxiliary: Auxiliary,
+    observation: Observation,
+    deployed: DeployedAfter | None = None,
 ) -> Exposure:
     """The leak of one recorded round. Its modules and tensors are copies: nothing in it belongs to a party.
+
+    deployed: `deployed_after` of this federation, where somebody remembers it: to deploy may be a training of its own.
 
     Raises EngineError where no client that holds a target took part in the round of a training leak.
     """
     page, client = trained.ledger.page(observation.round), observation.client
-    state = page.before(client) if observation.kind == "training" else page.after(client)
+    own = client if page.apart else None
+    state = page.before(own) if observation.kind == "training" else page.after(own)
     number = client or 0
-    shown = _shown(plan, state, page.server, data.holdings[number], replace(observation, client=number))
-    query = partial(_answered, plan, shown)
+    deployed = deployed or partial(deployed_after, plan, trained, data)
+    asked = _OPEN
+    if observation.defended:
+        # As long as it trains, a client does no more than release.
+        asked = plan.defense.released if observation.kind == "training" else deployed(page.round, number)
+    query = partial(_answered, plan, _shown(plan, state, page.server, asked, observation))
     rng = plan.seeds("auxiliary", observation.kind, observation.round, *(() if client is None else (client,)))
     looked_at = range(len(data.holdings)) if client is None else (client,)
     targets = (
         _training(plan, page, looked_at)
         if observation.kind == "training"
-        else _inference(plan, page, data, looked_at, observation)
+        else _inference(plan, page, data, looked_at, observation, deployed)
     )
     leak = Leak(
         kind=observation.kind,
@@ -106,7 +125,12 @@ class _Targets:
 
 
 def _inference(
-    plan: Plan, page: Page, data: FederationData, clients: Sequence[int], observation: Observation
+    plan: Plan,
+    page: Page,
+    data: FederationData,
+    clients: Sequence[int],
+    observation: Observation,
+    deployed: DeployedAfter,
 ) -> _Targets:
     """One pass of the defended model over the targets, each answered by the client that holds it."""
     rows: list[Tensor] = []
@@ -117,8 +141,7 @@ def _inference(
             continue
         state = page.after(client if page.apart else None)
         # The targets themselves are defended, whatever the adversary knows.
-        defended = replace(observation, defended=True, client=client)
-        shown = _shown(plan, state, page.server, data.holdings[client], defended)
+        shown = _shown(plan, state, page.server, deployed(page.round, client), observation)
         smashed.append(_answered(plan, shown, own.pixels, plan.seeds("inference", page.round, client)))
         rows.append(own.rows)
     # Ascending rows: the order tells nothing about which client a target belongs to.
@@ -155,11 +178,9 @@ def _learned(plan: Plan, trained: Trained, observation: Observation) -> State:
     return {name: value.to(plan.device, copy=True) for name, value in trained.standing.server_memory.items()}
 
 
-def _shown(plan: Plan, state: State, server: State, holding: Holding, observation: Observation) -> Query:
+def _shown(plan: Plan, state: State, server: State, deployed: Deployed, observation: Observation) -> Query:
     """What one pass of a client over images shows where this leak is. state: of all that it holds."""
-    assert observation.client is not None, "somebody answers"
     client = _prepared(plan, state)
-    deployed = _deployed(plan, client, holding, observation.client) if observation.defended else _OPEN
     look = _look(plan, state, server, deployed, observation.kind)
 
     def answer(images: Tensor, smashed: Tensor, rng: Generator) -> Tensor:
@@ -199,11 +220,6 @@ def _look(plan: Plan, state: State, server: State, deployed: Deployed, kind: Lea
     if kind == "hidden":
         return lambda _, released: hidden(released)
     return lambda images, released: deployed.answer(images, last(hidden(released)).softmax(dim=1))
-
-
-def _deployed(plan: Plan, segment: Segment, holding: Holding, client: int) -> Deployed:
-    with plan.seeds.fork("deploy", client):
-        return plan.defense.deploy(segment, holding, plan.seeds("deploy", client))
 
 
 _OPEN = Deployed(release=lambda smashed, _: smashed, answer=lambda _, confidences: confidences)

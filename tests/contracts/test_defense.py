@@ -41,6 +41,9 @@ NEEDED: dict[str, dict[str, Any]] = {
     "bido": {"input_weight": 0.05, "label_weight": 0.5},
     "dropout_at_cut": {"rate": 0.5},
     "nopeek": {"weight": 0.5},
+    "poison_preserving": {"steps": 3, "passes": [0, 1]},
+    "poison_flipping": {"share": 0.5, "steps": 3, "passes": [0, 1]},
+    "poison_smashed": {"steps": 3, "passes": [0, 1]},
     "quantise": {"bits": 2},
     "top_k": {"share": 0.3},
 }
@@ -58,6 +61,7 @@ SETTINGS: list[dict[str, Any]] = [{"kind": kind, **NEEDED.get(kind, {})} for kin
     {"kind": "dp_sgd", "segments": "client", "sampling": "shuffled", "clip": 0.1, "noise_multiplier": 0.0},
     {"kind": "dp_sgd", "segments": "client"},
     {"kind": "bido", "measure": "coco", "input_weight": 1.0, "label_weight": 50.0, "kernel_width": 1.0},
+    {"kind": "poison_preserving", "generator": True, "norm": "largest", "passes": [1]},
     {"kind": "sca", "features": [3, 4], "backpropagate": False, "dropout": 0.1, "first_dictionary": "pretrained"},
     {"kind": "sca", "features": [3], "dictionary": "random", "stride": 2, "lambda": [0.25]},
     {"kind": "sparse_standard", "features": 3, "convolution": 0, "first_dictionary": "patches"},

@@ -62,9 +62,10 @@ def test_the_deployed_members_release_and_answer_from_left_to_right(tmp_path: Pa
     assert defended is not None
     assert bare is not None
     torch.testing.assert_close(defended.smashed, 2 * (bare.smashed + 1))
-    deployed = of(plugins.Poison(), plugins.Scale(by=0.0)).deploy(
-        plan.segments().client.eval(), holding(images(3, seed=0)), Generator()
-    )
+    segments = plan.segments()
+    for _, block in segments.whole.blocks():
+        block.eval()
+    deployed = of(plugins.Poison(), plugins.Scale(by=0.0)).deploy(segments, holding(images(3, seed=0)), Generator())
     confidences = torch.tensor([[0.1, 0.2, 0.7]])
     assert deployed.release(torch.rand(1, 2), Generator()).abs().sum() == 0
     assert torch.equal(deployed.answer(torch.rand(1, 1, 8, 8), confidences), confidences.flip(1))

@@ -186,7 +186,7 @@ def test_deployed_clients_answer_with_their_own_release(tmp_path: Path) -> None:
 
 def test_a_deployed_client_without_hooks_releases_and_answers_as_before() -> None:
     plan = plan_of(defense=plugins.Shift(by=2.0))
-    deployed = plan.defense.deploy(plan.segments().client, holding(images(3, seed=0)), Generator())
+    deployed = plan.defense.deploy(plan.segments(), holding(images(3, seed=0)), Generator())
     values = torch.rand(2, 3)
     assert torch.equal(deployed.release(values, Generator()), values + 2)
     assert torch.equal(deployed.answer(torch.rand(2, 1, 8, 8), values), values)

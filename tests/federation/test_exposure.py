@@ -128,7 +128,7 @@ def test_behind_the_cut_is_what_the_defended_model_makes_of_each_target(
         ):
             torch.testing.assert_close(answer, passed(images_, 0.3 * defended))
             torch.testing.assert_close(leak.client_queries(images_, Generator()), answer)
-    assert victims(trained, found[2], kind, 2) == (None,)
+    assert victims(found[0], trained, found[2], kind, 2) == (None,)
 
 
 def test_who_holds_the_model_holds_what_was_deployed_without_the_defense_of_what_is_sent(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_clients_with_segments_of_their_own_are_attacked_apart(kind: LeakKind, t
     plan, data = plan_of(), scattered()
     protocol = Parallel(rounds=2, batch_size=6, sync="never")
     trained = train(tmp_path, plan, data, protocol, RECORDING)
-    assert victims(trained, data, kind, 2) == (0, 1), "the last client has no target"
+    assert victims(plan, trained, data, kind, 2) == (0, 1), "the last client has no target"
     exposures = [expose(plan, trained, data, auxiliary(), Observation(kind, 2, True, client)) for client in (0, 1)]
     assert sorted(row for exposure in exposures for row in exposure.rows.tolist()) == targets(data)
     for client, exposure in enumerate(exposures):
@@ -185,8 +185,8 @@ def test_clients_with_segments_of_their_own_are_attacked_apart(kind: LeakKind, t
 
 
 def test_a_shared_segment_is_attacked_once(tmp_path: Path) -> None:
-    _, trained, data = trained_with(tmp_path)
-    assert victims(trained, data, "inference", 2) == victims(trained, data, "training", 2) == (None,)
+    plan, trained, data = trained_with(tmp_path)
+    assert victims(plan, trained, data, "inference", 2) == victims(plan, trained, data, "training", 2) == (None,)
 
 
 def test_a_training_leak_is_what_crossed_in_this_round(tmp_path: Path) -> None:
