@@ -4,13 +4,14 @@ What an inversion reaches, it reaches with these images; an adversary may have f
 only images of something else.
 """
 
+from dataclasses import replace
 from typing import Annotated
 
 import torch
 from pydantic import BeforeValidator, Field
-from torch import Generator, Tensor
-from torch.nn import functional as F
+from torch import Generator
 
+from fedsplit.choice import some, strangers
 from fedsplit.component import Settings
 from fedsplit.datasets.base import AnyDataset
 from fedsplit.errors import DataError
@@ -18,9 +19,6 @@ from fedsplit.records.images import Images
 
 NO_CLASS = -1
 """The label of an image that belongs to no class of the targets."""
-
-_LUMA = (0.299, 0.587, 0.114)
-"""Of red, green and blue in a grey of the same brightness (ITU-R BT.601)."""
 
 ClassName = Annotated[str, BeforeValidator(lambda raw: str(raw) if isinstance(raw, int) else raw)]
 
@@ -57,13 +55,15 @@ class AuxiliaryImages(Settings):
         """
         shares = len(learned), len(validation)
         if other is not None:
-            strange = _strangers(_fitted(self._known(other), everything.pixels.shape[1:]), everything)
+            strange = strangers(self._known(other), everything)
+            # Of no class that the targets could have.
+            strange = replace(strange, labels=torch.full_like(strange.labels, NO_CLASS))
             learned, validation = _parted(strange, shares, rng)
         else:
             learned, validation = self._known(learned), self._known(validation)
         if self.count is not None:
             held = max(1, round(self.count * shares[1] / sum(shares)))
-            learned, validation = _some(learned, self.count - held, rng), _some(validation, held, rng)
+            learned, validation = some(learned, self.count - held, rng), some(validation, held, rng)
         if len(learned) < 2 or not len(validation):
             reason = f"leaves {len(learned)} images to learn from and {len(validation)} to choose by"
             remedy = "leave out fewer classes, or use more images"
@@ -79,33 +79,6 @@ class AuxiliaryImages(Settings):
         return images.at((~missing[images.labels]).nonzero().flatten())
 
 
-def _fitted(images: Images, shape: torch.Size) -> Images:
-    """In these colours and of this size, of no class that the targets could have."""
-    channels, height, width = shape
-    pixels = images.pixels
-    if pixels.shape[1] != channels:
-        luma = torch.tensor(_LUMA) if pixels.shape[1] == len(_LUMA) else torch.full((pixels.shape[1],), 1.0).softmax(0)
-        pixels = torch.einsum("nchw,c->nhw", pixels, luma.to(pixels))[:, None].expand(-1, channels, -1, -1)
-    if pixels.shape[2:] != (height, width):
-        pixels = F.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
-    labels = torch.full_like(images.labels, NO_CLASS)
-    return Images(pixels.clamp(0, 1), labels, images.groups, images.class_names)
-
-
-def _strangers(images: Images, attacked: Images) -> Images:
-    """Those that are not among the attacked ones, to the precision in which images are stored."""
-    taken = set(_stored(attacked.pixels))
-    return images.at(
-        torch.tensor(
-            [row for row, stored in enumerate(_stored(images.pixels)) if stored not in taken], dtype=torch.long
-        )
-    )
-
-
-def _stored(pixels: Tensor) -> list[bytes]:
-    return [image.tobytes() for image in (pixels * 255).round().to(torch.uint8).numpy()]
-
-
 def _parted(images: Images, shares: tuple[int, int], rng: Generator) -> tuple[Images, Images]:
     """As many as the shares say, or all, in their proportion; no group is in both parts."""
     names, group = torch.unique(images.groups, return_inverse=True)
@@ -114,7 +87,3 @@ def _parted(images: Images, shares: tuple[int, int], rng: Generator) -> tuple[Im
     rest = order[first:]
     rest = rest[~torch.isin(group[rest], group[order[:first]])]
     return images.at(order[:first]), images.at(rest)
-
-
-def _some(images: Images, count: int, rng: Generator) -> Images:
-    return images.at(torch.randperm(len(images), generator=rng)[:count].sort().values)

@@ -48,6 +48,8 @@ def _lines(scenario: Scenario, shape: Shape, classes: int, device: str) -> Itera
     yield f"defenses       {', '.join(f'{name} ({defense.kind})' for name, defense in scenario.rows)}"
     yield from (f"{name:14} {defense.caveat}" for name, defense in scenario.rows if defense.caveat)
     yield from (f"bound          {bound.title}, of {bound.about}" for bound in scenario.bounds)
+    if scenario.public.title:
+        yield f"public images  {scenario.public.title}"
     yield f"targets        {scenario.targets.count} {scenario.targets.source} images"
     for threat in scenario.threats:
         seen = ", ".join(_MEANINGS[asset] for asset in Asset if asset in threat.assets_without(scenario.withheld))

@@ -22,6 +22,7 @@ def check(scenario: Scenario) -> None:
         _check_hijacking,
         _check_attacks,
         _check_auxiliary,
+        _check_public,
         _check_engine,
         _check_device,
     ):
@@ -140,17 +141,35 @@ def _check_attacks(scenario: Scenario) -> None:
 
 
 def _check_auxiliary(scenario: Scenario) -> None:
-    attacked = _files(scenario.dataset)
     for index, threat in enumerate(scenario.threats):
         at, own = f"threats.{index}.auxiliary", threat.auxiliary
-        if own.dataset is not None and _files(own.dataset) == attacked:
-            remedy = "leave it out: without it the adversary has images like these that no client holds"
-            reason = "is the data set that is attacked, and some of its images are the clients'"
-            raise ScenarioError(reason, at=f"{at}.dataset", value=own.dataset.kind, remedy=remedy)
+        _check_other(
+            scenario,
+            own.dataset,
+            at,
+            "leave it out: without it the adversary has images like these that no client holds",
+        )
         if threat.active and own.title:
             remedy = "leave it out, or use a threat that follows the protocol"
             reason = "does not reach an active attack, which prepares before it is one adversary's or another's"
             raise ScenarioError(reason, at=at, value=own.title, remedy=remedy)
+
+
+def _check_public(scenario: Scenario) -> None:
+    dataset = scenario.public.dataset
+    remedy = "leave it out: without it images like these are public that no client holds, those of roles.public"
+    _check_other(scenario, dataset, "public", remedy)
+    for name, defense in scenario.rows:
+        if defense.needs_public_images and dataset is None and not scenario.roles.public:
+            reason = f"leaves no public image, and row {name!r} learns from them"
+            remedy = "raise it, or let public.dataset be another data set"
+            raise ScenarioError(reason, at="roles.public", value=scenario.roles.public, remedy=remedy)
+
+
+def _check_other(scenario: Scenario, dataset: Dataset | None, at: str, remedy: str) -> None:
+    if dataset is not None and _files(dataset) == _files(scenario.dataset):
+        reason = "is the data set that is attacked, and some of its images are the clients'"
+        raise ScenarioError(reason, at=f"{at}.dataset", value=dataset.kind, remedy=remedy)
 
 
 def _files(dataset: Dataset) -> dict[str, object]:

@@ -93,7 +93,7 @@ class Laboratory:
         """A training gives the victim, an attack the files of its part of the cell."""
         cell = self._cells[assignment.cell]
         if assignment.duel is None:
-            checkpoint = Checkpoint(assignment.folder, _training(self.scenario, cell, self.sources[0]))
+            checkpoint = Checkpoint(assignment.folder, _training(self.scenario, cell, self._trained_on))
             victim = train(self.scenario, cell, self._parties(cell.seed), self._engine, checkpoint)
             self._victims = {assignment.cell: victim}
             return victim.packed()
@@ -113,6 +113,13 @@ class Laboratory:
         # The scenario does not tell whether a stand-in stepped in, or whether the files have changed.
         hijacking = f"# hijacked by {cell.hijacker}\n" if cell.hijacker is not None else ""
         return f"# images {' '.join(self.sources)}\n{hijacking}{document.dump(dumped)}"
+
+    @property
+    def _trained_on(self) -> str:
+        """Fingerprints of the images that a training depends on."""
+        sources = dict(zip(self.scenario.datasets, self.sources, strict=True))
+        known = (self.scenario.dataset, self.scenario.public.dataset)
+        return " ".join(sources[dataset] for dataset in known if dataset is not None)
 
     def _victim(self, cell: Cell, handed: Handed) -> Victim:
         if cell.folder not in self._victims:

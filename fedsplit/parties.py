@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fedsplit.auxiliary import AuxiliaryImages
+from fedsplit.datasets.base import Dataset
 from fedsplit.errors import DataError
 from fedsplit.federation.roles import FederationData
 from fedsplit.layers.evaluator import Evaluator, train_evaluator
@@ -42,7 +43,7 @@ def gather(scenario: Scenario, images: Images, others: Sequence[Images], seeds: 
     data = FederationData(
         tuple(_holding(images, rows, targets) for rows in owned),
         tuple(_holding(images, rows, targets) for rows in visiting),
-        images.at(roles.public),
+        publish(scenario, images, others, roles, seeds),
         images.at(roles.test),
     )
     judged = any(metric.evaluated for metric in scenario.metrics)
@@ -70,18 +71,29 @@ def equip(
 ) -> dict[AuxiliaryImages, tuple[Images, Images]]:
     """What each adversary, and the ideal one, learns from, and stops and chooses by. Raises DataError where there is
     too little of it."""
-    elsewhere = dict(zip(scenario.others, others, strict=True))
+    elsewhere = _elsewhere(scenario, others)
     learned, validation = images.at(roles.auxiliary), images.at(roles.validation)
     return {
         own: own.choose(
             learned,
             validation,
             images,
-            None if own.dataset is None else elsewhere[own.dataset],
+            elsewhere.get(own.dataset),
             seeds("auxiliary", own.title),
         )
         for own in (AuxiliaryImages(), *(threat.auxiliary for threat in scenario.threats))
     }
+
+
+def publish(scenario: Scenario, images: Images, others: Sequence[Images], roles: Drawn, seeds: Seeds) -> Images:
+    """What everybody may see. Raises DataError where another data set has nothing of its own."""
+    public = scenario.public
+    other = _elsewhere(scenario, others).get(public.dataset)
+    return public.choose(images.at(roles.public), images, other, seeds("public"))
+
+
+def _elsewhere(scenario: Scenario, others: Sequence[Images]) -> Mapping[Dataset | None, Images]:
+    return dict(zip(scenario.others, others, strict=True))
 
 
 def _targets(scenario: Scenario, roles: Drawn, seeds: Seeds) -> Tensor:

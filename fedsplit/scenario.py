@@ -24,6 +24,7 @@ from fedsplit.metrics.base import AnyMetric, Metric
 from fedsplit.models.base import AnyModel
 from fedsplit.partition import Partition, Roles
 from fedsplit.protocols.base import AnyProtocol
+from fedsplit.public import PublicImages
 from fedsplit.records.images import Shape
 from fedsplit.records.leak import Asset, LeakKind, Level
 from fedsplit.threats.base import AnyThreat, Threat
@@ -61,6 +62,7 @@ class Scenario(Settings):
     """Where segments are trained (inline engine) and attacks run."""
     dataset: AnyDataset
     roles: Roles = Roles()
+    public: PublicImages = PublicImages()
     partition: Partition
     model: AnyModel
     cut: str
@@ -90,13 +92,13 @@ class Scenario(Settings):
 
     @property
     def datasets(self) -> tuple[Dataset, ...]:
-        """The attacked one, then those of which some adversary learns instead."""
+        """The attacked one, then the others."""
         return (self.dataset, *self.others)
 
     @property
     def others(self) -> tuple[Dataset, ...]:
-        """The data sets of which some adversary learns instead of the attacked one."""
-        own = (threat.auxiliary.dataset for threat in self.threats)
+        """The data sets that are public, or of which some adversary learns, instead of the attacked one."""
+        own = (self.public.dataset, *(threat.auxiliary.dataset for threat in self.threats))
         return tuple(dict.fromkeys(dataset for dataset in own if dataset is not None))
 
     @property

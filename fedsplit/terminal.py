@@ -13,7 +13,7 @@ from fedsplit.checks import check_cuts
 from fedsplit.component import Trust
 from fedsplit.engines.base import Engine
 from fedsplit.errors import ControlError
-from fedsplit.parties import deal, equip
+from fedsplit.parties import deal, equip, publish
 from fedsplit.progress import observed_by
 from fedsplit.reading import load
 from fedsplit.records.outcome import Outcomes
@@ -53,6 +53,7 @@ def check(path: Path, edits: Sequence[str], *, smoke: bool, plugins: bool) -> No
     images, *others = (dataset.load() for dataset in scenario.datasets)
     for seed in scenario.seeds:
         roles, _ = deal(scenario, images, Seeds(seed))
+        publish(scenario, images, others, roles, Seeds(seed))
         equip(scenario, images, others, roles, Seeds(seed))
     console = Console(highlight=False, soft_wrap=True)
     console.print(card(scenario, shape, classes), markup=False)

@@ -43,6 +43,12 @@ def test_the_card_of_a_head_at_home_and_of_a_relay_between_clients() -> None:
     assert ", labels" not in seen and "client segments" not in seen
 
 
+def test_the_card_tells_which_images_are_public_where_they_are_not_the_role() -> None:
+    assert not [line for line in lines(tiny.scenario()) if line.startswith("public")]
+    told = lines(tiny.scenario("public={dataset: {kind: phantoms}, count: 2000}"))
+    assert "public images  2,000 images of synthetic phantoms" in told
+
+
 def test_the_card_has_a_line_per_threat_and_per_duel() -> None:
     scenario = tiny.scenario(
         "threats=[{kind: eavesdropper, queries: false}, {kind: eavesdropper}, {kind: curious_server}]",

@@ -114,6 +114,17 @@ def test_other_targets_move_no_row() -> None:
     assert rows[0] < rows[1], "fewer targets are some of the many"
 
 
+def test_public_images_may_come_from_elsewhere_and_move_nobody_else() -> None:
+    other = "public={dataset: {kind: phantoms, limit: 90, image_size: 12}, count: 50}"
+    (_, ideal), (_, found) = gathered(), gathered(other)
+    public = found.data.public
+    assert public.pixels.shape == (50, 1, 8, 8)
+    assert public.class_names != found.images.class_names
+    assert keys(public.pixels).isdisjoint(keys(found.images.pixels))
+    for one, two in zip(every_role(ideal), every_role(found), strict=True):
+        assert torch.equal(one, two) != (two is public.pixels)
+
+
 def test_a_judge_is_trained_only_where_one_is_needed() -> None:
     assert gathered()[1].evaluator is None
     assert gathered("metrics=[{kind: psnr}, {kind: fid}]")[1].evaluator is not None

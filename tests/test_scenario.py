@@ -150,6 +150,10 @@ REFUSED = (
         "threats=[{kind: curious_server, auxiliary: {dataset: {kind: mnist, limit: 0}}}]",
         ("threats.0.auxiliary.dataset.limit: 0: ",),
     ),
+    ("public={count: 1}", ("public.count: 1: ",)),
+    ("public={dataset: {kind: mnits}}", ("public.dataset: ", "'mnist'")),
+    ("public={dataset: {kind: mnist, limit: 0}}", ("public.dataset.limit: 0: ",)),
+    ("public={without: [3]}", ("public.without: ",)),
     # missing
     ("defenses.noise={kind: gaussian_noise}", ("defenses.noise.std: ", "add this key")),
     ("defenses.both=[{kind: none}, {kind: low_rank}]", ("defenses.both.1.rank: ", "add this key")),
@@ -274,6 +278,32 @@ def test_the_attacked_data_set_is_no_other_one() -> None:
     line = refusal(tiny.raw(other))
     assert line.startswith("threats.0.auxiliary.dataset: 'digits': is the data set that is attacked")
     assert tiny.scenario(other, "dataset={kind: phantoms}").others[0].kind == "digits"
+
+
+def test_public_images_are_of_another_data_set_than_the_clients() -> None:
+    line = refusal(tiny.raw("public={dataset: {kind: digits, limit: 50}}"))
+    assert line.startswith("public.dataset: 'digits': is the data set that is attacked")
+    threats = "threats=[{kind: curious_server, auxiliary: {dataset: {kind: phantoms}}}]"
+    scenario = tiny.scenario(threats, "public.dataset={kind: phantoms, limit: 50}")
+    assert [dataset.limit for dataset in scenario.datasets] == [300, 50, None]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "{kind: transfer_learning, freeze: rows}",
+        "[{kind: none}, {kind: transfer_learning, freeze: 1}]",
+        "{kind: sca, features: [3], first_dictionary: patches}",
+        "{kind: sparse_standard, features: 3, first_dictionary: pretrained}",
+    ],
+)
+def test_who_learns_from_public_images_is_refused_where_there_are_none(row: str) -> None:
+    line = refusal(tiny.raw(f"defenses.learner={row}"))
+    assert line.startswith(
+        "roles.public: 0.0: leaves no public image, and row 'learner' learns from them; raise it, or"
+    )
+    assert tiny.scenario(f"defenses.learner={row}", "public.dataset={kind: phantoms}")
+    assert tiny.scenario(f"defenses.learner={row}", "roles.public=0.1", "roles.auxiliary=0.25")
 
 
 @pytest.mark.parametrize("attack", ["{kind: likelihood}", "{kind: linear_inverse, leak: training}"])

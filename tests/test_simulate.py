@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load
 from torch import Generator, Tensor, nn
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from fedsplit.cli import app
 from fedsplit.defenses.base import Defense, Deployed
 from fedsplit.document import dump
 from fedsplit.errors import EngineError
+from fedsplit.laboratory import Assignment, Laboratory
 from fedsplit.layers.evaluator import Evaluator
 from fedsplit.metrics.base import Measurement, Metric
 from fedsplit.parties import gather
@@ -33,6 +35,7 @@ from fedsplit.seeding import Seeds
 from fedsplit.simulate import simulate
 from fedsplit.split import Segments
 from tests import tiny
+from tests.federation.builders import bits
 from tests.records.contents import tensors_of
 
 HERE = "tests.test_simulate"
@@ -413,6 +416,24 @@ def test_a_headline_without_a_number_is_refused_and_any_other_metric_without_one
     assert "gives the mean image no finite score" in failure(tmp_path / "a", metrics, f"headline='{HERE}:BrokenMetric'")
     outcomes, _ = run(tmp_path / "b", metrics)
     assert all(outcome.scores[f"{HERE}:BrokenMetric"].mean is None for outcome in outcomes.outcomes)
+
+
+def test_a_training_on_other_public_files_is_another_training(tmp_path: Path) -> None:
+    learner = "defenses={learner: {kind: transfer_learning, freeze: rows, epochs: 2}}"
+    scenario = tiny.scenario(learner, "public={dataset: {kind: phantoms, image_size: 8}, count: 40}")
+
+    def trained(seed: int, folder: Path) -> list[object]:
+        """With public files of this content, which the scenario does not tell."""
+        pixels = torch.rand((60, 1, 8, 8), generator=Generator().manual_seed(seed))
+        files = Images(pixels, torch.arange(60) % 2, torch.arange(60), ("a", "b"))
+        lab = Laboratory(scenario, [scenario.dataset.load(), files], scenario.engine)
+        settings = json.dumps(scenario.dump())
+        assignment = Assignment(scenario=settings, cell="learner-seed-0", folder=folder, sources=lab.sources)
+        found = lab.do(assignment, {})
+        return [bits(load(found[name])) for name in sorted(found) if name.endswith(".safetensors")]
+
+    kept = trained(0, tmp_path / "one")
+    assert trained(1, tmp_path / "one") == trained(1, tmp_path / "another") != kept
 
 
 # What an adversary is handed, and what is done with it.

@@ -15,7 +15,7 @@ from fedsplit.layers.disturbed import Disturbed
 from fedsplit.models.base import AnyModel, Model
 from fedsplit.records.images import Holding, Images, Shape
 from fedsplit.records.step import ClientStep, Draws, Passage, ServerStep
-from fedsplit.split import Segments
+from fedsplit.split import Segment, Segments
 
 Phase = Literal["training", "inference"]
 
@@ -105,6 +105,11 @@ class Defense(Component):
         """Of independent noise of mean zero that `release` adds to every value; None where it does anything else."""
         return None
 
+    @property
+    def needs_public_images(self) -> bool:
+        """Whether it is nothing where no image is public."""
+        return False
+
     def refuses(self, segments: Segments, before: tuple["Defense", ...] = ()) -> str:
         """Why it cannot act in these segments of its row, in half a sentence; or nothing. Asked before any compute.
 
@@ -130,8 +135,8 @@ class Defense(Component):
         """Changes the architecture by wrapping the model; returns it with the name of its last client block."""
         return model, cut
 
-    def warm_start(self, blocks: nn.Module, public: Images, rng: Generator) -> tuple[str, ...]:
-        """Before round 1: trains `blocks` (all named blocks in order) in place; returns the names of frozen blocks."""
+    def warm_start(self, blocks: Segment, public: Images, rng: Generator) -> tuple[str, ...]:
+        """Before round 1: trains all blocks of the model in place; returns the names of frozen blocks."""
         del blocks, public, rng
         return ()
 
@@ -161,7 +166,8 @@ class Defense(Component):
         """The same at the server: may change the server segment's gradients."""
 
     def after_step(self, segment: nn.Module, step: ClientStep, rng: Generator) -> None:
-        """After the optimiser's step: may change the client segment's parameters."""
+        """After the optimiser's step: may change the client segment's parameters, but not those of frozen blocks, which
+        alone are in evaluation mode."""
 
     def deploy(self, model: Segments, data: Holding, rng: Generator) -> Deployed:
         """After training, at each client, on its own rows, with the deployed model: how this client answers.

@@ -11,7 +11,7 @@ from fedsplit.defenses.base import AnyDefense, Defense, Deployed, Phase, Samplin
 from fedsplit.models.base import Model
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.step import ClientStep, Draws, Passage, ServerStep
-from fedsplit.split import Segments
+from fedsplit.split import Segment, Segments
 
 
 class Composition(Defense):
@@ -62,6 +62,11 @@ class Composition(Defense):
         """Whether any member is."""
         return any(member.needs_server_labels for member in self.members)
 
+    @property
+    def needs_public_images(self) -> bool:
+        """Whether any member needs them."""
+        return any(member.needs_public_images for member in self.members)
+
     def refuses(self, segments: Segments, before: tuple[Defense, ...] = ()) -> str:
         """The first member's reason that has one."""
         for number, member in enumerate(self.members):
@@ -91,7 +96,7 @@ class Composition(Defense):
             model, cut = member.build(model, cut)
         return model, cut
 
-    def warm_start(self, blocks: nn.Module, public: Images, rng: Generator) -> tuple[str, ...]:
+    def warm_start(self, blocks: Segment, public: Images, rng: Generator) -> tuple[str, ...]:
         """The frozen blocks of all members."""
         return tuple(name for member in self.members for name in member.warm_start(blocks, public, rng))
 

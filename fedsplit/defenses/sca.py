@@ -69,6 +69,11 @@ class Sca(Defense):
         """One per sparse layer."""
         return self.lambda_ if isinstance(self.lambda_, tuple) else (self.lambda_,) * len(self.features)
 
+    @property
+    def needs_public_images(self) -> bool:
+        """Where the first dictionary is made of them."""
+        return self.first_dictionary != "random"
+
     def build(self, model: Model, cut: str) -> tuple[Model, str]:
         """The model behind the stages; the cut stays the model's own."""
         return _Coded(inner=model, sca=self), cut
@@ -80,12 +85,14 @@ class Sca(Defense):
         return ()
 
     def after_step(self, segment: nn.Module, step: ClientStep, rng: Generator) -> None:
-        """The Hebbian update of every sparse layer but the first."""
+        """The Hebbian update of every sparse layer but the first, and but those of frozen blocks."""
         del rng
         outputs = dict(step.features)
         for index in range(1, len(self.features)) if self.dictionary == "learned" else ():
             inputs, codes = outputs[normalised(_name(index - 1))], outputs[_name(index)]
-            _sparse_layer(segment, index).hebbian_step(inputs, codes, self.hebbian_rate)
+            layer = _sparse_layer(segment, index)
+            if layer.training:
+                layer.hebbian_step(inputs, codes, self.hebbian_rate)
 
     def stem(self) -> Stem:
         """The stages before the model."""

@@ -50,6 +50,11 @@ class SparseStandard(Defense):
     iterations: PositiveInt = 30
     """At most this many per code."""
 
+    @property
+    def needs_public_images(self) -> bool:
+        """Where the first dictionary is made of them."""
+        return self.first_dictionary != "random"
+
     def build(self, model: Model, cut: str) -> tuple[Model, str]:
         """The model behind the stages; the cut stays the model's own."""
         return _Coded(inner=model, settings=self), cut

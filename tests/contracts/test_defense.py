@@ -46,6 +46,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "poison_smashed": {"steps": 3, "passes": [0, 1]},
     "quantise": {"bits": 2},
     "top_k": {"share": 0.3},
+    "transfer_learning": {"freeze": 1, "epochs": 2},
 }
 """Settings without a default, and sizes that keep this fast."""
 
@@ -60,6 +61,7 @@ SETTINGS: list[dict[str, Any]] = [{"kind": kind, **NEEDED.get(kind, {})} for kin
     {"kind": "nopeek", "weight": 0.5, "squared": True},
     {"kind": "dp_sgd", "segments": "client", "sampling": "shuffled", "clip": 0.1, "noise_multiplier": 0.0},
     {"kind": "dp_sgd", "segments": "client"},
+    {"kind": "transfer_learning", "freeze": 2, "epochs": 2, "batch_size": 2, "learning_rate": 0.1},
     {"kind": "bido", "measure": "coco", "input_weight": 1.0, "label_weight": 50.0, "kernel_width": 1.0},
     {"kind": "poison_preserving", "generator": True, "norm": "largest", "passes": [1]},
     {"kind": "sca", "features": [3, 4], "backpropagate": False, "dropout": 0.1, "first_dictionary": "pretrained"},
