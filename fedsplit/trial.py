@@ -122,6 +122,7 @@ def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed
         seconds=judged.seconds,
         settings=judged.settings,
         activity=trained.evaluation.activity,
+        information=trained.evaluation.information,
         training_seconds=trained.standing.seconds,
         dropped=trained.standing.dropped,
         level=duel.attack.level,

@@ -8,9 +8,10 @@ import torch
 
 from fedsplit.component import Settings
 from fedsplit.defenses.base import Deployed
+from fedsplit.federation.information import information
 from fedsplit.federation.plan import Plan, State
 from fedsplit.records.images import Images
-from fedsplit.records.outcome import Activity
+from fedsplit.records.outcome import Activity, Information
 from fedsplit.seeding import drawn_from
 
 _AT_ONCE = 512
@@ -24,6 +25,8 @@ class Evaluation(Settings):
     has its own segment."""
     activity: dict[str, Activity]
     """By block of the client segment, in order, before the defense's release; the mean in the same way."""
+    information: dict[str, Information]
+    """By block of the whole model, where some blocks were frozen before training; the mean in the same way."""
 
 
 @torch.no_grad()
@@ -67,4 +70,5 @@ def evaluate(
         right += int((answers.argmax(dim=1).cpu() == test.labels[start : start + _AT_ONCE]).sum())
     pixels = test.pixels.numel() * len(clients)
     activity = {name: Activity(share=active[name] / values[name], per_pixel=active[name] / pixels) for name in values}
-    return Evaluation(accuracy=right / (len(test) * len(clients)), activity=activity)
+    told = information(plan, clients, server, test) if plan.frozen else {}
+    return Evaluation(accuracy=right / (len(test) * len(clients)), activity=activity, information=told)

@@ -46,6 +46,17 @@ class Activity(_Record):
     """Active values per value of the image (channels x height x width): below 1 there are fewer than pixels."""
 
 
+class Information(_Record):
+    """How much two losses hang on one block: its mean squared gradient, as a share of that of all blocks but the last.
+
+    classification, inversion: in [0, 1]. frozen: whether the block never moved in training.
+    """
+
+    classification: float
+    inversion: float
+    frozen: bool
+
+
 class BytesPerStep(_Record):
     """Mean size of one crossing: smashed data and labels up, cut gradient down, in bytes."""
 
@@ -94,6 +105,8 @@ class Outcome(_Record):
     """What the attacker chose by its own validation images."""
     activity: dict[str, Activity] = {}
     """By block of the deployed client segment, in order; empty in files of earlier versions."""
+    information: dict[str, Information] = {}
+    """By block of the whole deployed model, in order, where some were frozen; empty where none was."""
     training_seconds: float | None = None
     """Wall time of training the victim, over all rounds; None in files of earlier versions."""
     dropped: int = 0

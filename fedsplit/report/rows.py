@@ -19,6 +19,10 @@ UNGUIDED = "unguided"
 """The anchor to beat where it was measured: what the same attacker would have guessed without a leak."""
 
 
+Loss = Literal["classification", "inversion"]
+"""Of which it may be known how much it hangs on each block."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One outcome beside what its pictures are made of."""
@@ -135,6 +139,20 @@ class Row:
     def active_per_pixel(self, block: str) -> Spread:
         """Active values of a client block per value of the image, over the seeds."""
         return spread([entry.outcome.activity[block].per_pixel for entry in self.ordinary])
+
+    @property
+    def informed(self) -> tuple[str, ...]:
+        """The blocks of the model, in order, of which it was measured how much losses hang on them."""
+        return tuple(self.ordinary[0].outcome.information) if self.ordinary else ()
+
+    def frozen(self, block: str) -> bool:
+        """Whether a block never moved in training."""
+        return self.ordinary[0].outcome.information[block].frozen
+
+    def information(self, block: str, loss: Loss) -> Spread:
+        """A block's share of what this loss hangs on, over the seeds in which it was measured."""
+        told = [entry.outcome.information[block] for entry in self.ordinary if entry.outcome.information]
+        return spread([one.classification if loss == "classification" else one.inversion for one in told])
 
     def reading(self, metric: str) -> Reading | None:
         """The reading of one metric, None where the attack has none."""
