@@ -13,7 +13,18 @@ from rich.table import Table
 from fedsplit.component import Component, Family, shipped_kinds
 from fedsplit.errors import ScenarioError
 
-FAMILIES = ("datasets", "models", "protocols", "engines", "defenses", "threats", "attacks", "generators", "metrics", "bounds")
+FAMILIES = (
+    "datasets",
+    "models",
+    "protocols",
+    "engines",
+    "defenses",
+    "threats",
+    "attacks",
+    "generators",
+    "metrics",
+    "bounds",
+)
 
 
 def show(family: str | None, *, json: bool) -> None:
