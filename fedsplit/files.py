@@ -170,8 +170,7 @@ def write_sheet(path: Path, images: Tensor, columns: int) -> None:
         top, left = number // columns * (height + 1), number % columns * (width + 1)
         sheet[:, top : top + height, left : left + width] = image
     pixels = (sheet.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    with reading(path):
-        Image.fromarray(pixels.squeeze(2) if channels == 1 else pixels).save(path)
+    Image.fromarray(pixels.squeeze(2) if channels == 1 else pixels).save(path)
 
 
 def size_of(path: Path) -> tuple[int, int]:

@@ -241,3 +241,15 @@ def test_a_download_that_fails_is_one_line(failure: Exception, tmp_path: Path) -
 def test_a_bug_is_not_taken_for_a_broken_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError), files.reading(tmp_path):
         raise TypeError("a bug")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_sheet_shows_every_image_in_its_place(tmp_path: Path, channels: int) -> None:
+    images = torch.rand(5, channels, 4, 6, generator=torch.Generator().manual_seed(0))
+    files.write_sheet(tmp_path / "sheet.png", images, columns=3)
+    sheet = decoded((tmp_path / "sheet.png").read_bytes(), "L" if channels == 1 else "RGB")
+    assert sheet.shape == (channels, 2 * 5 - 1, 3 * 7 - 1)
+    expected = (images * 255).round().to(torch.uint8)
+    for number, (row, column) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]):
+        assert torch.equal(sheet[:, 5 * row : 5 * row + 4, 7 * column : 7 * column + 6], expected[number])
+    assert not sheet[:, 4].any() and not sheet[:, 5:, 14:].any()
