@@ -46,7 +46,7 @@ def found(
     protocol: SplitFedV1 | Parallel | None = None,
 ) -> tuple[Limit, tuple[Exposure, ...], torch.Tensor]:
     """The limit, what was exposed, and the targets behind it in that order. The client is a convolution alone."""
-    plan, data = plan_of(model=LeNet(channels=2), cut="conv1", defense=defense), federation((20, 30), watched=12)
+    plan, data = plan_of(model=LeNet(channels=2), cut="conv1", defense=defense), federation((20, 8), watched=12)
     schedule = protocol or SplitFedV1(rounds=1, batch_size=6)
     trained = train(cell, plan, data, schedule, Recording(training=(1,), inference=(1,)))  # pyright: ignore
     exposed = tuple(
@@ -55,7 +55,7 @@ def found(
     )
     # The builders number rows from 100 times the client on.
     rows = torch.cat([one.rows for one in exposed]).tolist()
-    targets = torch.stack([images(20 if row < 100 else 30, seed=row // 100).pixels[row % 100] for row in rows])
+    targets = torch.stack([images(20 if row < 100 else 8, seed=row // 100).pixels[row % 100] for row in rows])
     duel = Duel("threat", EndToEnd() if kind == "hidden" else CuriousServer(), "attack", attack or _LINEAR[kind], 1)
     return limits((IdealInversionError(),), duel, defense, exposed, targets)[NAME], exposed, targets
 
@@ -108,6 +108,7 @@ def test_of_clients_apart_it_is_the_mean_over_targets(tmp_path: Path) -> None:
     said, exposed, targets = found(tmp_path, FEW, protocol=Parallel(sync="never", rounds=1, batch_size=6))
     assert len(exposed) == 2
     first, second = len(exposed[0].rows), len(exposed[1].rows)
+    assert first != second
     values = [alone(exposed[0], targets[:first], 0.0), alone(exposed[1], targets[first:], 0.0)]
     assert values[0] != pytest.approx(values[1], rel=1e-3)
     assert said.value == pytest.approx((first * values[0] + second * values[1]) / len(targets))

@@ -15,12 +15,13 @@ from fedsplit.attacks.sparse_inverse import SparseInverse
 from fedsplit.attacks.tanh_inverse import TanhInverse
 from fedsplit.defenses.quantise import Quantise
 from fedsplit.layers.bottleneck import low_rank_factor
-from fedsplit.records.leak import Asset, Leak, Pairs
+from fedsplit.records.leak import Asset, Leak, LeakKind, Pairs
 from fedsplit.seeding import Seeds
 from tests import tiny
 from tests.attacks.leaks import Case, case, map_client, noisy
 
 attacks: TypeAdapter[Attack] = TypeAdapter(AnyAttack)
+KINDS: tuple[LeakKind, ...] = ("hidden", "answers")
 UNDONE: dict[str, Any] = {"tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
 
@@ -105,10 +106,12 @@ def _outside(values: Tensor) -> Tensor:
     return found
 
 
-def test_confidences_are_no_tanh() -> None:
+def test_confidences_are_no_sigmoid() -> None:
     leak = behind("none", client=lambda shape: nn.Sequential(loud(shape), nn.Softmax(dim=1))).leak
-    found = TanhInverse(attack=LinearInverse()).reconstruct(replace(leak, kind="answers"), Seeds(1)("attack"))
-    assert "nothing bounded" in found.evidence.settings
+    attack = TanhInverse(attack=LinearInverse(), squeeze="sigmoid")
+    told = {kind: attack.reconstruct(replace(leak, kind=kind), Seeds(1)("a")).evidence.settings for kind in KINDS}
+    assert told["hidden"].endswith("sigmoid undone")
+    assert told["answers"].endswith("nothing bounded by sigmoid to undo")
 
 
 class Watching(Attack):
