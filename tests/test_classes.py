@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 import torch
@@ -71,13 +71,6 @@ class Archive(ImageGenerator):
         return Album(images).eval()
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEDSPLIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def run(root: Path, *assignments: str) -> Outcomes:
     return simulate(scenario(*assignments), root, lambda _: None)
 
@@ -90,8 +83,7 @@ def scenario(*assignments: str) -> Scenario:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, cache: None) -> tuple[Path, Outcome]:
-    del cache
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     root = tmp_path_factory.mktemp("classes")
     (outcome,) = run(root).outcomes
     return root, outcome
@@ -143,13 +135,13 @@ def test_its_generator_never_sees_a_row_of_a_client(finished: tuple[Path, Outcom
     assert not seen & {row for rows in owned for row in rows.tolist()}
 
 
-def test_who_only_gets_scores_finds_classes_too(tmp_path: Path, cache: None) -> None:
+def test_who_only_gets_scores_finds_classes_too(tmp_path: Path) -> None:
     (outcome,) = run(tmp_path, "threats=[{kind: plug_and_play, access: scores}]").outcomes
     assert outcome.threat == "plug_and_play (scores)"
     assert (outcome.scores["attack_accuracy_top1"].mean or 0) > 0.4 and "student" in outcome.settings
 
 
-def test_attacks_on_images_and_on_classes_share_a_victim_and_have_a_headline_each(tmp_path: Path, cache: None) -> None:
+def test_attacks_on_images_and_on_classes_share_a_victim_and_have_a_headline_each(tmp_path: Path) -> None:
     threats = "threats=[{kind: curious_server}, {kind: plug_and_play}]"
     both = run(tmp_path, threats, f"attacks=[{{kind: linear_inverse}}, {SMALL}]", "headline=psnr").outcomes
     told = {(one.threat, one.attack, one.headline, one.level) for one in both}
@@ -162,7 +154,7 @@ def test_attacks_on_images_and_on_classes_share_a_victim_and_have_a_headline_eac
     assert "by psnr or attack_accuracy_top1" in text
 
 
-def test_every_client_of_its_own_is_attacked_apart(tmp_path: Path, cache: None) -> None:
+def test_every_client_of_its_own_is_attacked_apart(tmp_path: Path) -> None:
     (outcome,) = run(tmp_path, "protocol={kind: parallel, sync: never, rounds: 4, batch_size: 16}").outcomes
     assert outcome.targets == 2 * 10 * EACH
 

@@ -53,7 +53,8 @@ def victims(
     """Whom an adversary has to attack apart: every client with targets that has a segment of its own, or once deployed
     a way of its own to answer; else (None,)."""
     page = trained.ledger.page(round)
-    if not page.apart and (kind == "training" or not plan.defense.deploys):
+    # The model is one; its scores are asked of one client, any.
+    if not page.apart and (kind in ("training", "model") or not plan.defense.deploys):
         return (None,)
     if kind != "training":
         return tuple(client for client, own in enumerate(data.visitors) if len(own))

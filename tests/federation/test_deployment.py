@@ -70,5 +70,6 @@ def test_clients_who_answer_each_in_their_own_way_are_attacked_apart(tmp_path: P
     trained: Trained = train(tmp_path, plan, data, recording=Recording(training=(2,), inference=(2,)))
     for kind in ("inference", "hidden", "answers"):
         assert victims(plan, trained, data, kind, 2) == (0, 1, 2)
-    assert victims(plan, trained, data, "training", 2) == (None,)
+    for kind in ("training", "model"):
+        assert victims(plan, trained, data, kind, 2) == (None,), "the weights are everybody's"
     assert victims(plan_of(), trained, data, "answers", 2) == (None,)
