@@ -74,12 +74,12 @@ def test_the_wrong_class_is_the_one_that_leads_furthest_away(asked: Question) ->
 
 def test_accuracy_falls_with_the_share(tmp_path: Path) -> None:
     data, found = federation(), []
-    for number, one in enumerate((Undefended(), defense(share=0.1), defense(share=1.0))):
+    for number, one in enumerate((Undefended(), defense(share=0.4), defense(share=1.0))):
         plan = plan_of(defense=one, optimizer=Adam(learning_rate=0.03))
         trained = train(tmp_path / str(number), plan, data, SplitFedV1(rounds=8, batch_size=6))
         found.append(answering(plan, trained, data).accuracy)
     assert found[0] > found[1] > found[2]
-    assert found[0] - found[1] == pytest.approx(0.1 * found[0], abs=0.15)
+    assert found[0] - found[1] == pytest.approx(0.4 * found[0], abs=0.2)
 
 
 def test_no_answer_that_is_asked_may_be_chosen(asked: Question) -> None:
