@@ -17,7 +17,8 @@ from fedsplit.seeding import Seeds
 
 
 class ConvolutionalGan(ImageGenerator):
-    """Doubles coarse maps until they are an image. A style is the latent itself; labels are not looked at."""
+    """Doubles coarse maps until they are an image, each place of a map normalised by itself. A style is the latent
+    itself; labels are not looked at."""
 
     latents: PositiveInt = 64
     """Width of a latent."""
@@ -27,7 +28,7 @@ class ConvolutionalGan(ImageGenerator):
     """Of the generator, at most."""
     batch_size: Annotated[int, Field(ge=2)] = 16
     """Images in a step."""
-    rate: PositiveFloat = 0.0005
+    rate: PositiveFloat = 0.001
     """Of Adam, for both networks."""
     penalty: NonNegativeFloat = 0.3
     """On half the squared gradient of the critic at real images."""

@@ -1,9 +1,12 @@
-"""How far samples are from images that a generator has not learned from, by the statistics of a random network: strided
+"""How far samples are from images that a generator has not learned from, in the features of a random network: strided
 convolutions whose weights nobody trained tell strokes from noise well enough to choose between generators."""
+
+import sys
 
 import torch
 from torch import Tensor, nn
 
+from fedsplit.numerics.chamfer_distance import chamfer_distance, mean_gap
 from fedsplit.numerics.kernel_distance import kernel_distance
 
 _WIDTHS = (32, 64, 64)
@@ -12,7 +15,9 @@ _FEW = 2
 
 
 class SampleQuality:
-    """Compares with held-out images, by the kernel distance of features that are standardised over these."""
+    """Compares with held-out images, in features that are standardised over these: by the kernel distance, and by how
+    much farther samples and held-out images are from the nearest of each other than held-out images among themselves.
+    The first sees blur and missing kinds, the second pieces that are right and do not belong together."""
 
     def __init__(self, held_out: Tensor) -> None:
         """held_out: (n, channels, height, width) in [0, 1]. The weights come from torch's global generator."""
@@ -29,11 +34,14 @@ class SampleQuality:
         deviation = features.std(dim=0)
         self._scale = deviation + _SPREAD * deviation.mean() + torch.finfo(deviation.dtype).tiny
         self._held_out = self._standardised(held_out)
+        self._gap = mean_gap(self._held_out)
 
     @torch.no_grad()
     def distance(self, samples: Tensor) -> float:
         """(n, channels, height, width) -> about 0 where they could be held-out images, more where they could not."""
-        return kernel_distance(self._standardised(samples), self._held_out)
+        features = self._standardised(samples)
+        farther = chamfer_distance(features, self._held_out) / max(self._gap, sys.float_info.min) - 1
+        return kernel_distance(features, self._held_out) + farther
 
     def _standardised(self, images: Tensor) -> Tensor:
         return (self._network(images) - self._mean) / self._scale

@@ -1,5 +1,6 @@
 """The generator of transposed convolutions (Radford, Metz and Chintala, "Unsupervised representation learning with deep
-convolutional generative adversarial networks", ICLR 2016)."""
+convolutional generative adversarial networks", ICLR 2016), normalised place by place instead of over the batch (Karras,
+Aila, Laine and Lehtinen, ICLR 2018): a sample depends on no other one, and mean weights need no statistics."""
 
 import torch
 from torch import Tensor, nn
@@ -7,6 +8,9 @@ from torch import Tensor, nn
 from fedsplit.layers.pyramid import pyramid
 from fedsplit.layers.synthesizer import Synthesizer
 from fedsplit.records.images import Shape
+
+_SLOPE = 0.2
+_SMALL = 1e-8
 
 
 class TransposedSynthesizer(Synthesizer):
@@ -18,15 +22,15 @@ class TransposedSynthesizer(Synthesizer):
         first, *finer = pyramid(image, width)
         coarse = first.width * first.height * first.breadth
         layers: list[nn.Module] = [
-            nn.Linear(latents, coarse, bias=False),
+            nn.Linear(latents, coarse),
             nn.Unflatten(1, (first.width, first.height, first.breadth)),
-            nn.BatchNorm2d(first.width),
-            nn.ReLU(),
+            _Normalised(),
+            nn.LeakyReLU(_SLOPE),
         ]
         before = first
         for level in finer:
-            layers += [nn.ConvTranspose2d(before.width, level.width, 4, stride=2, padding=1, bias=False)]
-            layers += [nn.BatchNorm2d(level.width), nn.ReLU()]
+            layers += [nn.ConvTranspose2d(before.width, level.width, 4, stride=2, padding=1)]
+            layers += [_Normalised(), nn.LeakyReLU(_SLOPE)]
             before = level
         layers += [nn.Conv2d(before.width, image[0], 3, padding=1), nn.Sigmoid()]
         self.network = nn.Sequential(*layers)
@@ -42,3 +46,10 @@ class TransposedSynthesizer(Synthesizer):
     def synthesis(self, styles: Tensor) -> Tensor:
         """(n, latents) -> (n, *image)."""
         return self.network(styles)[:, :, : self._size[0], : self._size[1]]
+
+
+class _Normalised(nn.Module):
+    """Channels of unit mean square at every place."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps * (maps.square().mean(dim=1, keepdim=True) + _SMALL).rsqrt()
