@@ -51,7 +51,7 @@ def found(
     trained = train(cell, plan, data, schedule, Recording(training=(1,), inference=(1,)))  # pyright: ignore
     exposed = tuple(
         expose(plan, trained, data, auxiliary(), Observation(kind, 1, True, client))
-        for client in victims(trained, data, kind, 1)
+        for client in victims(plan, trained, data, kind, 1)
     )
     # The builders number rows from 100 times the client on.
     rows = torch.cat([one.rows for one in exposed]).tolist()
