@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SCENARIO ?= scenarios/medmnist.yaml
 
-.PHONY: simulate test unit engines lint smoke benchmarks picture clean
+.PHONY: simulate test unit engines lint smoke benchmarks picture papers clean
 
 simulate: $(VENV)/installed
 	$(BIN)/fedsplit simulate $(SCENARIO)
@@ -35,6 +35,10 @@ benchmarks: $(VENV)/installed
 
 picture: $(VENV)/installed
 	$(BIN)/python docs/refresh.py
+
+# Hours; the same command goes on after an interrupt.
+papers: $(VENV)/installed
+	$(BIN)/python docs/papers.py
 
 clean:
 	rm -rf $(VENV) runs build

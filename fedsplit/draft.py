@@ -23,7 +23,36 @@ _SMOKE: dict[str, document.Plain] = {
     "engine": {"kind": "inline"},
 }
 
-_SMOKE_WIDTH = 32
+_SMOKE_WIDTH = 16
+
+_SMOKE_MOST: dict[str, int] = {
+    "answers": 2,
+    "candidates": 24,
+    "convolution": _SMOKE_WIDTH,
+    "critic_steps": 1,
+    "draws": 1,
+    "epochs": 1,
+    "features": _SMOKE_WIDTH,
+    "iterations": 4,
+    "judges": 8,
+    "least_steps": 4,
+    "lessons": 24,
+    "passes": 1,
+    "per_class": 4,
+    "pretraining_passes": 1,
+    "rows": 24,
+    "starts": 8,
+    "steps": 4,
+    "student_epochs": 1,
+    "student_samples": 24,
+    "students": 16,
+    "trial_epochs": 1,
+    "views": 4,
+    "width": _SMOKE_WIDTH,
+    "widths": _SMOKE_WIDTH,
+}
+"""What attacks, defenses and generators call their work, and the most of it that a smoke test does. Settings that must
+not fall in some order keep it."""
 
 _SMOKE_INSIDE: dict[str, dict[str, document.Plain]] = {
     "protocol": {"rounds": 1, "batch_size": 16},
@@ -47,10 +76,12 @@ def filled_in(raw: Mapping[str, document.Plain]) -> dict[str, document.Plain]:
 def _smoked(raw: Mapping[str, document.Plain]) -> dict[str, document.Plain]:
     """The same scenario on a few synthetic images, one round, one seed, inline: minutes become seconds."""
     smoked = {**raw, **deepcopy(_SMOKE)}
-    dataset, attacks = raw.get("dataset"), raw.get("attacks")
-    if isinstance(dataset, dict) and dataset.get("kind") != "digits":
-        smoked["dataset"] = {"kind": "phantoms", "count": 360, "image_size": dataset.get("image_size") or 28}
-    smoked |= {"model": _slim(raw["model"])} if "model" in raw else {}
+    attacks, threats, public = raw.get("attacks"), raw.get("threats"), raw.get("public")
+    smoked |= {"dataset": _drawn(raw["dataset"])} if "dataset" in raw else {}
+    if isinstance(public, dict):
+        smoked["public"] = _elsewhere(public)
+    if isinstance(threats, list):
+        smoked["threats"] = [_with_own(threat) for threat in threats]
     for key, edits in _SMOKE_INSIDE.items():
         whole = raw.get(key, {})
         smoked[key] = {**whole, **edits} if isinstance(whole, dict) else whole
@@ -59,13 +90,52 @@ def _smoked(raw: Mapping[str, document.Plain]) -> dict[str, document.Plain]:
     return smoked
 
 
+def _drawn(dataset: document.Plain, seed: int = 0) -> document.Plain:
+    """Phantoms of the same size instead of what lies in files."""
+    if not isinstance(dataset, dict) or dataset.get("kind") == "digits":
+        return dataset
+    return {"kind": "phantoms", "count": 360, "image_size": dataset.get("image_size") or 28, "seed": seed}
+
+
+def _elsewhere(images: Mapping[str, document.Plain]) -> document.Plain:
+    """What names another data set names other phantoms."""
+    other = images.get("dataset")
+    return {**images, "dataset": _drawn(other, seed=1)} if other is not None else dict(images)
+
+
+def _with_own(threat: document.Plain) -> document.Plain:
+    if not isinstance(threat, dict) or not isinstance(own := threat.get("auxiliary"), dict):
+        return threat
+    return {**threat, "auxiliary": _elsewhere(own)}
+
+
+def eased(raw: Mapping[str, document.Plain]) -> dict[str, document.Plain]:
+    """A scenario with nothing left to default, with less work in attacks and defenses, and layers that are no wider
+    than what a few images can teach."""
+    lighter = {key: _at_most(raw[key], _SMOKE_MOST) for key in ("attacks", "defenses")}
+    return {**raw, **lighter, "model": _slim(raw["model"])}
+
+
+def _at_most(value: document.Plain, most: Mapping[str, int]) -> document.Plain:
+    """Whatever bears one of these names, at any depth."""
+    if isinstance(value, list):
+        return [_at_most(part, most) for part in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _capped(part, most[key]) if key in most else _at_most(part, most) for key, part in value.items()}
+
+
+def _capped(value: document.Plain, most: int) -> document.Plain:
+    if isinstance(value, list):
+        return [_capped(part, most) for part in value]
+    return min(value, most) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _slim(model: document.Plain) -> document.Plain:
-    """The same kind of model with layers that are no wider than what a few images can teach."""
+    """The same kind of model, its numbers no larger than a width."""
     if isinstance(model, dict):
         return {key: _slim(value) for key, value in model.items()}
-    if isinstance(model, list):
-        return [_slim(value) for value in model]
-    return min(model, _SMOKE_WIDTH) if isinstance(model, int) and not isinstance(model, bool) else model
+    return _capped(model, _SMOKE_WIDTH)
 
 
 def _without_rounds(attack: document.Plain) -> document.Plain:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from fedsplit import document
 from fedsplit.checks import check
 from fedsplit.component import Trust
-from fedsplit.draft import drafted, filled_in
+from fedsplit.draft import drafted, eased, filled_in
 from fedsplit.errors import ScenarioError
 from fedsplit.scenario import UNDEFENDED, Scenario
 
@@ -28,7 +28,15 @@ _REMEDIES = {
 
 def load(path: Path, *, assignments: Sequence[str] = (), trust: Trust | None = None, smoke: bool = False) -> Scenario:
     """Reads, edits, validates. Raises ScenarioError (or PluginError) in one line, before any compute."""
-    return parse(drafted(path, assignments, smoke=smoke), trust or Trust())
+    scenario = parse(drafted(path, assignments, smoke=smoke), trust or Trust())
+    return _eased(scenario, trust or Trust()) if smoke else scenario
+
+
+def _eased(scenario: Scenario, trust: Trust) -> Scenario:
+    try:
+        return parse(eased(scenario.dump()), trust)
+    except ScenarioError:  # a plug-in that works no less than this
+        return scenario
 
 
 def parse(raw: Mapping[str, document.Plain], trust: Trust) -> Scenario:

@@ -145,7 +145,7 @@ class Filed(Dataset):
         except MissingError:
             if self.stand_in is None:
                 raise
-        pixels, labels = phantoms(self.limit or 12_000, self.shape(), self.classes(), _CHOICE("stand_in"))
+        pixels, labels = phantoms(self.limit or 12_000, self.shape(), self.classes(), _CHOICE("stand_in", self.title))
         names = tuple(f"phantom {label}" for label in range(self.classes()))
         _check_labels(self, labels, names)
         notice = f"synthetic stand-in, not {self.title}"

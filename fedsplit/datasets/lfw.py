@@ -2,7 +2,7 @@
 Lovell 2009)."""
 
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 from torch import Tensor
 
 from fedsplit import files
@@ -19,11 +19,19 @@ class Lfw(Filed):
 
     minimum_images: PositiveInt = 10
     """People with fewer images are left out."""
+    maximum_images: PositiveInt | None = None
+    """So are people with more, None: nobody. One scenario may then name two data sets without a person in common."""
+
+    @model_validator(mode="after")
+    def _somebody(self) -> "Lfw":
+        if self.maximum_images is not None and self.maximum_images < self.minimum_images:
+            raise ValueError(f"`maximum_images` is below `minimum_images`, {self.minimum_images}")
+        return self
 
     @property
     def title(self) -> str:
-        """The set's own name."""
-        return "LFW"
+        """The set's own name, and who is left out for having many images."""
+        return "LFW" if self.maximum_images is None else f"LFW, people of at most {self.maximum_images} images"
 
     def filed_shape(self) -> Shape:
         """64 x 64 colour where packed, else told by the first image."""
@@ -54,19 +62,25 @@ class Lfw(Filed):
         path = self.find("lfwcrop_64.npz", "lfw", "lfwcrop")
         if path.is_file():
             return files.Pack(path)
-        people = {name: paths for name, paths in files.class_folders(path).items() if len(paths) >= self.minimum_images}
+        people = {name: paths for name, paths in files.class_folders(path).items() if self._wants(len(paths))}
         if not people:
-            raise DataError(f"nobody has {self.minimum_images} images", at=str(path), remedy="lower minimum_images")
+            raise self._nobody(path)
         return people
 
     def _kept(self, pack: files.Pack) -> tuple[Tensor, tuple[str, ...], Tensor]:
         """(rows, names, labels) of people with enough images."""
         names = [str(name) for name in pack.array("identity_names")]
         identities = pack.labels("identity", pack.jpeg_count(), len(names))
-        people = (torch.bincount(identities) >= self.minimum_images).nonzero().flatten()
+        counts = torch.bincount(identities).tolist()
+        people = torch.tensor([person for person, count in enumerate(counts) if self._wants(count)], dtype=torch.long)
         if not len(people):
-            raise DataError(
-                f"nobody has {self.minimum_images} images", at=str(pack.path), remedy="lower minimum_images"
-            )
+            raise self._nobody(pack.path)
         rows = torch.isin(identities, people).nonzero().flatten()
         return rows, tuple(names[person] for person in people.tolist()), torch.searchsorted(people, identities[rows])
+
+    def _wants(self, count: int) -> bool:
+        return self.minimum_images <= count and (self.maximum_images is None or count <= self.maximum_images)
+
+    def _nobody(self, path: files.Path) -> DataError:
+        most = "" if self.maximum_images is None else f", and at most {self.maximum_images}"
+        return DataError(f"nobody has {self.minimum_images} images{most}", at=str(path), remedy="lower minimum_images")
