@@ -79,7 +79,7 @@ def _smoked(raw: Mapping[str, document.Plain]) -> dict[str, document.Plain]:
     attacks, threats, public = raw.get("attacks"), raw.get("threats"), raw.get("public")
     smoked |= {"dataset": _drawn(raw["dataset"])} if "dataset" in raw else {}
     if isinstance(public, dict):
-        smoked["public"] = _elsewhere(public)
+        smoked["public"] = _elsewhere(public, seed=1)
     if isinstance(threats, list):
         smoked["threats"] = [_with_own(threat) for threat in threats]
     for key, edits in _SMOKE_INSIDE.items():
@@ -97,16 +97,16 @@ def _drawn(dataset: document.Plain, seed: int = 0) -> document.Plain:
     return {"kind": "phantoms", "count": 360, "image_size": dataset.get("image_size") or 28, "seed": seed}
 
 
-def _elsewhere(images: Mapping[str, document.Plain]) -> document.Plain:
+def _elsewhere(images: Mapping[str, document.Plain], seed: int) -> document.Plain:
     """What names another data set names other phantoms."""
     other = images.get("dataset")
-    return {**images, "dataset": _drawn(other, seed=1)} if other is not None else dict(images)
+    return {**images, "dataset": _drawn(other, seed)} if other is not None else dict(images)
 
 
 def _with_own(threat: document.Plain) -> document.Plain:
     if not isinstance(threat, dict) or not isinstance(own := threat.get("auxiliary"), dict):
         return threat
-    return {**threat, "auxiliary": _elsewhere(own)}
+    return {**threat, "auxiliary": _elsewhere(own, seed=2)}
 
 
 def eased(raw: Mapping[str, document.Plain]) -> dict[str, document.Plain]:

@@ -35,7 +35,10 @@ def papers() -> ModuleType:
 
 
 def test_the_budget_fits_every_setting(papers: ModuleType) -> None:
-    scenarios = [load(papers.PAPERS / f"{name}.yaml", assignments=(*papers.BUDGET, *own)) for name, own in papers.SETTINGS.items()]
+    scenarios = [
+        load(papers.PAPERS / f"{name}.yaml", assignments=(*papers.BUDGET, *own))
+        for name, own in papers.SETTINGS.items()
+    ]
     assert [one.threats[0].kind for one in scenarios] == ["curious_server", "end_to_end", "plug_and_play"]
     assert all(one.seeds == (0, 1, 2) and one.dataset.limit == 2700 for one in scenarios)
     assert len({name for name, _ in scenarios[1].rows} & {name for name, _ in scenarios[2].rows}) == 12

@@ -454,6 +454,8 @@ def test_smoke_lightens_what_a_file_says_and_what_it_leaves_to_defaults(tmp_path
 class Stubborn(Attack):
     """Works as much as it says, or not at all."""
 
+    needs: ClassVar = frozenset({Asset.SMASHED})
+
     steps: Annotated[int, Field(ge=100)] = 100
 
     def reconstruct(self, leak: Leak, rng: torch.Generator) -> Reconstruction:
