@@ -4,11 +4,11 @@ inversion attacks via sparse coding architectures" (ECCV 2024), compare with."""
 from typing import Annotated
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Generator, nn
 
 from fedsplit.defenses.base import Defense
-from fedsplit.generators.base import AnyGenerator, ImageGenerator
+from fedsplit.generators.base import LabelledGenerator, imitated
 from fedsplit.generators.conditional_gan import ConditionalGan
 from fedsplit.records.images import Holding, Images
 from fedsplit.seeding import Seeds
@@ -25,15 +25,8 @@ class GanAugmentation(Defense):
     """Of a made image in the loss; a real one has 1."""
     least_rows: PositiveInt = 50
     """A client with fewer rows makes none."""
-    generator: AnyGenerator = ConditionalGan()
+    generator: LabelledGenerator = ConditionalGan()
     """Who makes them; one that takes labels."""
-
-    @field_validator("generator")
-    @classmethod
-    def _takes_labels(cls, generator: ImageGenerator) -> ImageGenerator:
-        if not generator.conditional:
-            raise ValueError(f"{generator.kind} makes images of no known class; use conditional_gan")
-        return generator
 
     def augment(self, data: Holding, public: Images, model: nn.Module, rng: Generator) -> Holding:
         """The client's rows, and behind them what was made of these."""
@@ -43,15 +36,7 @@ class GanAugmentation(Defense):
             return data
         device = next((parameter.device for parameter in model.parameters()), data.pixels.device)
         seeds = Seeds(int(torch.randint(2**62, (), generator=rng)))
-        # Only the classes that are there: nothing is known of what the others look like.
-        classes, own = data.labels.unique(return_inverse=True)
-        trained = self.generator.fit(data.pixels.to(device), own.to(device), seeds.child("generator"))
-        asked = own[torch.randint(len(own), (made,), generator=rng)]
-        pixels = trained.sample(made, rng, asked).to(data.pixels)
-        return Holding(
-            pixels=torch.cat([data.pixels, pixels]),
-            labels=torch.cat([data.labels, classes[asked]]),
-            weights=torch.cat([data.weights, torch.full((made,), self.weight).to(data.weights)]),
-            rows=torch.cat([data.rows, torch.full((made,), -1).to(data.rows)]),
-            watched=torch.cat([data.watched, torch.zeros(made).to(data.watched)]),
-        )
+        imitation = imitated(self.generator, data, device, seeds.child("generator"))
+        asked = imitation.asked(made, rng)
+        pixels = imitation.synthesizer.sample(made, rng, asked)
+        return data.with_made(pixels, imitation.classes[asked], self.weight)

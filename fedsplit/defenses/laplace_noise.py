@@ -1,12 +1,11 @@
 """Laplace noise on the smashed data (Titcombe, Hall, Papadopoulos, Romanini, DPML workshop at ICLR 2021)."""
 
-import torch
 from pydantic import PositiveFloat
 from torch import Generator, Tensor
 
 from fedsplit.defenses.base import Noise
+from fedsplit.numerics.laplace import laplace
 from fedsplit.numerics.scale import spread
-from fedsplit.numerics.uniform import uniform
 
 
 class LaplaceNoise(Noise):
@@ -25,8 +24,5 @@ class LaplaceNoise(Noise):
 
     def release(self, smashed: Tensor, rng: Generator) -> Tensor:
         """(n, *cut shape) -> the same shape."""
-        drawn = uniform(smashed, rng) - 0.5
-        # The inverse distribution function; clamped since the generator's half-open interval holds -1/2 itself.
-        magnitude = -torch.log1p(-2 * drawn.abs().clamp(max=0.5 - torch.finfo(smashed.dtype).eps))
         width = self.scale * spread(smashed.detach()) if self.relative else self.scale
-        return smashed + width * drawn.sign() * magnitude
+        return smashed + width * laplace(smashed, rng)

@@ -4,14 +4,11 @@ robustness: can transfer learning help?", CVPR 2024)."""
 from collections import OrderedDict
 from typing import Annotated
 
-import torch
 from pydantic import Field, PositiveFloat, PositiveInt
-from torch import Generator, nn
-from torch.nn import functional
+from torch import Generator
 
 from fedsplit.defenses.base import Defense
-from fedsplit.errors import DataError
-from fedsplit.progress import track
+from fedsplit.layers.pretraining import Pretraining
 from fedsplit.records.images import Images
 from fedsplit.seeding import drawn_from
 from fedsplit.split import Segment, Segments
@@ -62,28 +59,11 @@ class TransferLearning(Defense):
 
     def warm_start(self, blocks: Segment, public: Images, rng: Generator) -> tuple[str, ...]:
         """Trains all blocks but the last one on public images and labels; the first of them are then frozen."""
-        if len(public) < 2:
-            remedy = "raise roles.public, or let public.dataset be another data set"
-            raise DataError(f"learns from public images, and there are {len(public)}", at=self.kind, remedy=remedy)
         *body, _ = blocks.blocks()
         with drawn_from(rng):
-            self._learn(Segment(OrderedDict(body)), public)
+            lesson = Pretraining(self.epochs, self.batch_size, self.learning_rate)
+            lesson.on_public(Segment(OrderedDict(body)), public, self.kind)
         return self._frozen(blocks)
-
-    def _learn(self, body: Segment, public: Images) -> None:
-        like = next(body.parameters())
-        pixels, labels = public.pixels.to(like), public.labels.to(like.device)
-        with torch.no_grad():
-            width = body.eval()(pixels[:1]).numel()
-        head = nn.Linear(width, len(public.class_names)).to(like)
-        network = nn.Sequential(body, nn.Flatten(), head).train()
-        optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate, fused=True)
-        for _ in track(range(self.epochs), "learning from public images", self.epochs):
-            for rows in torch.randperm(len(public)).tensor_split(max(1, len(public) // self.batch_size)):
-                loss = functional.cross_entropy(network(pixels[rows]), labels[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
 
     def _frozen(self, blocks: Segment) -> tuple[str, ...]:
         first = self._first(blocks.names)

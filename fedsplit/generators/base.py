@@ -5,25 +5,36 @@ import json
 import re
 from abc import abstractmethod
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import torch
+from pydantic import AfterValidator
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Generator, Tensor
 
 from fedsplit.cache import cache, replacing
 from fedsplit.component import Component, Family
 from fedsplit.files import write_sheet
 from fedsplit.layers.synthesizer import Progress, Synthesizer, Tell, nothing
 from fedsplit.numerics.fingerprint import fingerprint, fingerprint_of
-from fedsplit.records.images import Shape
+from fedsplit.records.images import Holding, Shape
 from fedsplit.seeding import Seeds
 
-__all__ = ["GENERATORS", "AnyGenerator", "ImageGenerator", "Progress", "Synthesizer", "fitted"]
+__all__ = [
+    "GENERATORS",
+    "AnyGenerator",
+    "ImageGenerator",
+    "Imitation",
+    "LabelledGenerator",
+    "Progress",
+    "Synthesizer",
+    "fitted",
+    "imitated",
+]
 
 _FORMAT = 1
 """Of what is remembered. It grows whenever the same settings train to other weights."""
@@ -84,6 +95,32 @@ def fitted(
     return synthesizer
 
 
+@dataclass(frozen=True)
+class Imitation:
+    """What a generator learned of a client's rows, to be forgotten with them. classes: (k,), the labels that are there:
+    nothing is known of what others look like. own: (n,) below k, the label of each row."""
+
+    synthesizer: Synthesizer
+    classes: Tensor
+    own: Tensor
+
+    def asked(self, count: int, rng: Generator) -> Tensor:
+        """(count,) below k: what to make, in about the shares of the rows."""
+        return self.own[torch.randint(len(self.own), (count,), generator=rng)]
+
+
+def imitated(generator: ImageGenerator, data: Holding, device: torch.device, seeds: Seeds) -> Imitation:
+    """One that takes labels learns from these rows alone, and nothing of it is kept on disk."""
+    classes, own = data.labels.unique(return_inverse=True)
+    return Imitation(generator.fit(data.pixels.to(device), own.to(device), seeds), classes, own)
+
+
+def _takes_labels(generator: ImageGenerator) -> ImageGenerator:
+    if not generator.conditional:
+        raise ValueError(f"{generator.kind} makes images of no known class; use conditional_gan")
+    return generator
+
+
 def _recipe(generator: ImageGenerator, images: Tensor, labels: Tensor | None, seeds: Seeds) -> str:
     """All that the weights depend on."""
     told = {
@@ -130,3 +167,5 @@ def _remembered(
 
 GENERATORS: Family[ImageGenerator] = Family("generators", ImageGenerator)
 AnyGenerator = Annotated[ImageGenerator, GENERATORS]
+LabelledGenerator = Annotated[AnyGenerator, AfterValidator(_takes_labels)]
+"""One that makes images of a class that is asked for."""
