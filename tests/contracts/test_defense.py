@@ -31,6 +31,12 @@ NEEDED: dict[str, dict[str, Any]] = {
     "low_rank": {"rank": 6},
     "low_rank_head": {"rank": 4},
     "mid": {"beta": 0.01, "features": 4},
+    "misleading_fakes": {
+        "least_rows": 2,
+        "epochs": 2,
+        "steps": 2,
+        "generator": {"kind": "conditional_gan", "epochs": 1, "least_steps": 2, "batch_size": 4, "widths": [5]},
+    },
     "sca": {"features": [3, 4]},
     "sparse_standard": {"features": 3, "convolution": 4},
     "conv_reference": {"features": [3, 4]},
@@ -45,6 +51,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "poison_flipping": {"share": 0.5, "steps": 3, "passes": [0, 1]},
     "poison_smashed": {"steps": 3, "passes": [0, 1]},
     "quantise": {"bits": 2},
+    "shredder": {"tensors": 3, "steps": 3, "batch_size": 4},
     "top_k": {"share": 0.3},
     "transfer_learning": {"freeze": 1, "epochs": 2},
 }
@@ -66,6 +73,7 @@ SETTINGS: list[dict[str, Any]] = [{"kind": kind, **NEEDED.get(kind, {})} for kin
     {"kind": "poison_preserving", "generator": True, "norm": "largest", "passes": [1]},
     {"kind": "sca", "features": [3, 4], "backpropagate": False, "dropout": 0.1, "first_dictionary": "pretrained"},
     {"kind": "sca", "features": [3], "dictionary": "random", "stride": 2, "lambda": [0.25]},
+    {"kind": "misleading_fakes", "continual": True, "continual_weight": 0.5, "epochs": 2},
     {"kind": "sparse_standard", "features": 3, "convolution": 0, "first_dictionary": "patches"},
 ]
 UNCITED = ("none", "composition")
