@@ -100,9 +100,10 @@ class PlugAndPlay(ClassAttack):
             styles = network.mean_style + self.truncation * (styles - network.mean_style)
             likely = search.plainly(search.images(styles))
         wanted = leak.wanted.unique().tolist()
+        starts = [styles[likely[:, label].topk(self.starts).indices] for label in wanted]
         found = [
-            search.of(label, styles[likely[:, label].topk(self.starts).indices], seeds.child("class", label))
-            for label in track(wanted, "classes", len(wanted))
+            search.of(label, some, seeds.child("class", label))
+            for label, some in track(zip(wanted, starts, strict=True), "classes", len(wanted))
         ]
         guesses = own.new_empty(len(leak.wanted), *leak.image_shape)
         for label, one in zip(wanted, found, strict=True):
@@ -115,7 +116,7 @@ class PlugAndPlay(ClassAttack):
             f"{'views mirrored or not' if mirrored else 'no view mirrored'}, "
             f"mean confidence of the model over views of what was found {confidence:.2f}"
         )
-        before, after = fingerprint_of([styles]), fingerprint_of([one.styles for one in found])
+        before, after = fingerprint_of(starts), fingerprint_of([one.styles for one in found])
         unguided = network.sample(len(leak.wanted), seeds("unguided"))
         return Reconstruction(guesses, Evidence(tuple(losses), before, after, settings), unguided)
 
@@ -128,8 +129,9 @@ class PlugAndPlay(ClassAttack):
 
 @dataclass(frozen=True)
 class _Found:
-    """Of one class. images: the best, from the best on. styles: of all that were looked at. losses: of samples of the
-    generator as they come, then of what was moved, step by step. confidence: of the model in the images."""
+    """Of one class. images: the best, from the best on. styles: of all that were moved, in their order. losses: of
+    samples of the generator as they come, then of what was moved, step by step. confidence: of the model in the images.
+    """
 
     images: Tensor
     styles: Tensor
@@ -162,7 +164,8 @@ class _Search:
             told = torch.zeros(attack.steps)
             for step in range(attack.steps):
                 distances = self._distances(crops.draw(self.network.synthesis(styles), rng), label)
-                styles.grad = torch.autograd.grad(distances.sum(), styles)[0]
+                # A code of no active atom, say, does not hang on the image at all.
+                styles.grad = torch.autograd.grad(distances.sum(), styles, materialize_grads=True)[0]
                 optimizer.step()
                 told[step] = _told(distances.detach()).sum().cpu() / len(starts)
             moved.append(styles.detach())

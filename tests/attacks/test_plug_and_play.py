@@ -60,6 +60,23 @@ def test_moving_brings_images_nearer_to_their_class_than_choosing_alone(model: n
     assert losses[-1] < 0.9 * losses[1]
 
 
+class Blind(nn.Module):
+    """The same logits for every image, without looking at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.arange(float(CLASSES)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits.expand(len(images), -1)
+
+
+def test_a_model_that_does_not_look_at_the_image_leads_nowhere_and_stops_nothing():
+    found = attacked(class_leak(Blind(), weights=True))
+    assert bool(found.images.isfinite().all())
+    assert found.evidence.before == found.evidence.after, "nothing said where to move"
+
+
 def test_it_changes_nothing_it_was_handed(model: nn.Module):
     before, state = fingerprint(model), torch.get_rng_state()
     attacked(class_leak(model, weights=True))
