@@ -22,7 +22,8 @@ class Shredder(Defense):
     Once training is over and with all weights as they are, each client learns its own collection on its own rows: every
     tensor begins as Laplace noise and lowers the cross-entropy of the rows' labels while it grows in magnitude. A
     client that does this needs a copy of the server segment, to learn through it. At training steps nothing is added.
-    As in the paper, what is drawn is a tensor of the collection, not a new one from a distribution fitted to them.
+    What is drawn is a tensor of the collection, not a new one from a distribution fitted to them: the noise lies in no
+    more directions than there are tensors, and whoever learns from answers learns to leave these out.
     """
 
     tensors: PositiveInt = 16

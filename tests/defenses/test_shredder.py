@@ -104,6 +104,23 @@ def test_the_mean_of_many_answers_is_off_by_the_mean_of_the_collection(digits: T
     assert power(left - expected) < 0.01 * power(expected)
 
 
+def test_a_linear_reader_of_wide_smashed_data_leaves_few_tensors_out(digits: Trained) -> None:
+    """The same power from as many directions as there are values is not left out."""
+    deployed = digits.deployed(defense(scale=2.0, steps=5))
+    left: list[float] = []
+    for independent in (False, True):
+        answers: list[Tensor] = []
+        for seed, some in enumerate((digits.own, digits.unseen)):
+            smashed, rng = digits.smashed(some).double(), Generator().manual_seed(seed)
+            found = deployed.release(smashed, rng)
+            noise = LaplaceNoise(scale=(power(found - smashed) / 2) ** 0.5)
+            answers.append((noise.release(smashed, rng) if independent else found).flatten(1))
+        known, asked = (torch.cat([some, torch.ones(len(some), 1).double()], dim=1) for some in answers)
+        reader = torch.linalg.lstsq(known, digits.own.pixels.flatten(1).double()).solution
+        left.append(power(asked @ reader - digits.unseen.pixels.flatten(1)))
+    assert left[0] < 0.3 * left[1]
+
+
 def test_learned_noise_costs_less_accuracy_than_laplace_noise_of_its_power(digits: Trained) -> None:
     deployed = digits.deployed(defense(scale=2.0, steps=80))
     for some in (digits.own, digits.unseen):
