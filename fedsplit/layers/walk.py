@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from fedsplit.layers.anchored import Anchored
 from fedsplit.layers.disturbed import Disturbed
 from fedsplit.layers.sparse_coding import SparseCodingLayer
 from fedsplit.layers.undo import (
@@ -39,6 +40,9 @@ UNDOERS: dict[type[nn.Module], Callable[[nn.Module, Lesson], Undo]] = {
 }
 """What can be undone, in evaluation mode; a subclass may do otherwise than its parent, and is not meant."""
 
+_TRANSPARENT = (nn.Sequential, Anchored)
+"""What does nothing but what is inside."""
+
 _EXACT = 1e-3
 _WITNESSES = 32
 
@@ -56,7 +60,7 @@ def leaves(network: nn.Module, prefix: str = "") -> Iterator[Leaf]:
     if type(network) in UNDOERS:
         yield Leaf(prefix or type(network).__name__, network)
     for name, module in network.named_children():
-        if type(module) is nn.Sequential:
+        if type(module) in _TRANSPARENT:
             yield from leaves(module, f"{prefix}{name}.")
         else:
             yield Leaf(f"{prefix}{name}", module)

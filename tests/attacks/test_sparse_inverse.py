@@ -11,6 +11,7 @@ from fedsplit.attacks.linear_inverse import LinearInverse
 from fedsplit.attacks.sparse_inverse import SparseInverse
 from fedsplit.checks import check_cuts
 from fedsplit.errors import ScenarioError
+from fedsplit.layers.anchored import Anchored
 from fedsplit.layers.bottleneck import low_rank_factor
 from fedsplit.layers.sparse_coding import SparseCodingLayer
 from fedsplit.layers.walk import learn_walk, leaves
@@ -109,6 +110,14 @@ def test_codes_behind_a_convolution_are_recovered_to_rounding():
     behind = {step.leaf.name: step.error**0.5 for step in walk.steps}
     # In front of the normalisation lie the codes.
     assert behind["1"] < 1e-9
+
+
+def test_blocks_that_remember_where_they_were_are_walked_as_those_inside():
+    def anchored(shape: Shape) -> nn.Module:
+        return nn.Sequential(*(Anchored(block) for block in coded_client(shape)))
+
+    plain, wrapped = (case(client, auxiliary=40, dtype=torch.float64) for client in (coded_client, anchored))
+    assert torch.equal(reconstruct(wrapped), reconstruct(plain))
 
 
 def test_behind_two_sparse_layers_it_is_no_worse_than_the_linear_guess():
