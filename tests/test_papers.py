@@ -41,7 +41,7 @@ def test_the_budget_fits_every_setting(papers: ModuleType) -> None:
     ]
     assert [one.threats[0].kind for one in scenarios] == ["curious_server", "end_to_end", "plug_and_play"]
     assert all(one.seeds == (0, 1, 2) and one.dataset.limit == 2700 for one in scenarios)
-    assert len({name for name, _ in scenarios[1].rows} & {name for name, _ in scenarios[2].rows}) == 12
+    assert len({name for name, _ in scenarios[1].rows} & {name for name, _ in scenarios[2].rows}) == 14
     assert {name for name, _ in scenarios[1].rows} <= {name for name, _ in scenarios[0].rows}
 
 

@@ -98,11 +98,12 @@ class PlugAndPlay(ClassAttack):
         with torch.no_grad():
             styles = network.mapping(network.draw(self.candidates, seeds("candidates")))
             styles = network.mean_style + self.truncation * (styles - network.mean_style)
-            likely = search.plainly(search.images(styles))
+            images = search.images(styles)
+            likely = search.plainly(images)
         wanted = leak.wanted.unique().tolist()
         starts = [styles[likely[:, label].topk(self.starts).indices] for label in wanted]
         found = [
-            search.of(label, some, seeds.child("class", label))
+            search.of(label, images[:_CHUNK], some, seeds.child("class", label))
             for label, some in track(zip(wanted, starts, strict=True), "classes", len(wanted))
         ]
         guesses = own.new_empty(len(leak.wanted), *leak.image_shape)
@@ -150,12 +151,12 @@ class _Search:
     scores: _Scores
     mirrored: bool
 
-    def of(self, label: int, starts: Tensor, seeds: Seeds) -> _Found:
-        """Moves the starts, and chooses among what comes of them."""
+    def of(self, label: int, samples: Tensor, starts: Tensor, seeds: Seeds) -> _Found:
+        """Moves the starts, and chooses among what comes of them. samples: images of the generator as they come."""
         attack, rng = self.attack, seeds("crops")
         crops = Crops(attack.crop_area)
         with torch.no_grad():
-            before = self._distances(self.network.sample(_CHUNK, seeds("samples")), label)
+            before = self._distances(samples, label)
         moved: list[Tensor] = []
         steps: list[Tensor] = []
         for some in starts.split(attack.batch_size):

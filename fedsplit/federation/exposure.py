@@ -15,6 +15,7 @@ from fedsplit.federation.plan import Plan, State
 from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Trained
 from fedsplit.layers.disturbed import left_out
+from fedsplit.layers.sparse_coding import with_gradients
 from fedsplit.records.leak import Auxiliary, ClientSegment, Leak, LeakKind, Pairs, Query
 from fedsplit.seeding import drawn_from
 from fedsplit.split import Segment
@@ -232,7 +233,7 @@ def _answered(plan: Plan, shown: Query, images: Tensor, rng: Generator) -> Tenso
 
 
 def _client(plan: Plan, state: State) -> nn.Module:
-    return left_out(_prepared(plan, state))
+    return _held(_prepared(plan, state))
 
 
 def _prepared(plan: Plan, state: State) -> Segment:
@@ -245,8 +246,14 @@ def _model(plan: Plan, state: State, server: State) -> nn.Module:
     segments = plan.segments()
     plan.prepare(segments.home.whole, state, training=False)
     plan.prepare(segments.server, server, training=False)
-    return left_out(segments.whole).eval()
+    return _held(segments.whole.eval())
 
 
 def _server(plan: Plan, state: State) -> nn.Module:
-    return left_out(plan.prepare(plan.segments().server, state, training=False))
+    return _held(plan.prepare(plan.segments().server, state, training=False))
+
+
+def _held(network: nn.Module) -> nn.Module:
+    """As an adversary has it who holds the weights: without noise that is no part of them, and with every gradient
+    there is, whether a training had a use for it or not."""
+    return with_gradients(left_out(network))

@@ -177,6 +177,14 @@ class SparseCodingLayer(nn.Module):
         return bound
 
 
+def with_gradients(network: nn.Module) -> nn.Module:
+    """The same network, whose sparse layers pass exact gradients on also where its training had no use for them."""
+    for module in network.modules():
+        if isinstance(module, SparseCodingLayer) and module.gradient == "none":
+            module.gradient, module.gradient_tolerance = "implicit", None
+    return network
+
+
 def _must_be_one_of(name: str, value: str, known: Iterable[str]) -> None:
     if value not in known:
         raise ValueError(f"{name} is one of {', '.join(known)}, not {value}")

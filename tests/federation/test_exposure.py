@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from fedsplit.defenses.base import Defense
 from fedsplit.defenses.gaussian_noise import GaussianNoise
+from fedsplit.defenses.sparse_standard import SparseStandard
 from fedsplit.errors import EngineError
 from fedsplit.federation.exposure import Exposure, Observation, expose, victims
 from fedsplit.federation.ledger import Recording
@@ -146,6 +147,17 @@ def test_who_holds_the_model_holds_what_was_deployed_without_the_defense_of_what
     torch.testing.assert_close(told, seen(found, "answers").leak.client_queries(own, Generator()))  # pyright: ignore
     (gradient,) = torch.autograd.grad(leak.model(own.requires_grad_()).sum(), own)
     assert bool(gradient.any())
+
+
+def test_who_holds_weights_has_gradients_that_no_training_had_a_use_for(tmp_path: Path) -> None:
+    defense = SparseStandard(features=4, convolution=4, kernel_size=3)
+    found = trained_with(tmp_path, model=LeNet(channels=2), cut="pool1", defense=defense)
+    leak = seen(found, "model").leak
+    assert leak.client_weights is not None and leak.model is not None
+    for network in (leak.client_weights.broadcast, leak.model):
+        images = leak.auxiliary.images.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(network(images).square().sum(), images)
+        assert bool(gradient.isfinite().all()) and bool(gradient.any())
 
 
 def test_answers_are_those_that_the_defense_releases(tmp_path: Path) -> None:
