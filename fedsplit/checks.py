@@ -30,7 +30,12 @@ def check(scenario: Scenario) -> None:
 
 
 def check_cuts(scenario: Scenario, shape: Shape, classes: int, *, device: str = "meta") -> None:
-    """Builds every row's segments on this device; ScenarioError where a model cannot be cut so."""
+    """Builds every row's segments on this device; ScenarioError where a model cannot be cut so, or where an attack
+    cannot rebuild such images."""
+    for index, attack in enumerate(scenario.attacks):
+        if reason := attack.unfit(shape):
+            remedy = "leave this attack out, or choose another image_size"
+            raise ScenarioError(reason, at=f"attacks.{index}", value=attack.kind, remedy=remedy)
     for row, (name, defense) in enumerate(scenario.rows):
         try:
             segments = tried_out(scenario, row, shape, classes, device)

@@ -159,6 +159,9 @@ def _evaluator_accuracy(scenario: Scenario, duel: Duel, parties: Parties) -> flo
 
 def _privacy(scenario: Scenario, duel: Duel, victim: Victim) -> str:
     """What the defense proves of the weights. It covers those who see nothing but weights of the training."""
+    # To say so takes a copy of the whole model, which may be large.
+    if not victim.plan.defense.claims_privacy:
+        return ""
     seen = Asset.CUT_GRADIENTS in duel.threat.assets or duel.leak == "training"
     spoilt = f"the adversary of {duel.threat_name} sees what crosses in training, without noise" if seen else ""
     examples = tuple(len(holding) for holding in victim.parties.data.holdings)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedsplit import document
+from fedsplit.checks import check_cuts
 from fedsplit.component import Trust
 from fedsplit.errors import FedsplitError
 from fedsplit.generators.base import ImageGenerator
@@ -175,6 +176,12 @@ def test_what_cannot_be_is_refused_in_one_line(assignments: list[str], words: st
         scenario("headline=psnr", *assignments)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("shape", "words"), [((1, 6, 6), "too small"), ((1, 8, 20), "too long")])
+def test_images_that_its_generator_cannot_make_are_refused_before_any_compute(shape: Shape, words: str) -> None:
+    with pytest.raises(FedsplitError, match=f"attacks.0: 'plug_and_play': images of .* are {words}.*; leave this"):
+        check_cuts(scenario("attacks=[{kind: plug_and_play}]"), shape, 10)
 
 
 def test_a_class_that_nobody_has_is_told() -> None:

@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt
 from torch import Generator, Tensor, nn
 
 from fedsplit.component import Component, Family, Trust
+from fedsplit.records.images import Shape
 from fedsplit.records.impostor import Impostor
 from fedsplit.records.leak import Asset, Auxiliary, Leak, Level, Pairs
 from fedsplit.records.reconstruction import Reconstruction
@@ -48,6 +49,11 @@ class Attack(Component):
 
         Asked before any compute, of a segment without values."""
         del client
+        return ""
+
+    def unfit(self, shape: Shape) -> str:
+        """Why it cannot rebuild images of this shape, in half a sentence; or nothing. Asked before any compute."""
+        del shape
         return ""
 
     @abstractmethod
@@ -121,6 +127,10 @@ class Wrapping(Attack):
     def refuses(self, client: nn.Module) -> str:
         """The attack's reason."""
         return self.attack.refuses(client)
+
+    def unfit(self, shape: Shape) -> str:
+        """The attack's reason."""
+        return self.attack.unfit(shape)
 
 
 def hijacked(settings: str, memory: dict[str, Tensor]) -> Impostor:

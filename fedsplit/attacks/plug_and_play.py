@@ -17,6 +17,7 @@ from fedsplit.layers.student import taught
 from fedsplit.numerics.fingerprint import fingerprint_of
 from fedsplit.numerics.hyperbolic import distance_to_class
 from fedsplit.progress import track
+from fedsplit.records.images import Shape
 from fedsplit.records.leak import Asset, Leak
 from fedsplit.records.reconstruction import Evidence, Reconstruction
 from fedsplit.seeding import Seeds
@@ -85,6 +86,10 @@ class PlugAndPlay(ClassAttack):
     def title(self) -> str:
         """The kind, and what makes the images."""
         return f"{self.kind} by {self.generator.kind}"
+
+    def unfit(self, shape: Shape) -> str:
+        """What its generator cannot make."""
+        return self.generator.refuses(shape)
 
     def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:
         """`per_class` images for each class that is wanted."""

@@ -86,6 +86,11 @@ class Defense(Component):
         return self.augments or penalises or gradients or steps or bool(self.releasing("training"))
 
     @property
+    def claims_privacy(self) -> bool:
+        """Whether anything is to be said of what is proven of the weights."""
+        return type(self).privacy is not Defense.privacy
+
+    @property
     def samples(self) -> Sampling:
         """How it wants the rows of its clients to come into batches."""
         return "shuffled"

@@ -48,6 +48,11 @@ class Composition(Defense):
         return any(member.acts_in_training for member in self.members)
 
     @property
+    def claims_privacy(self) -> bool:
+        """Whether any member does."""
+        return any(member.claims_privacy for member in self.members)
+
+    @property
     def samples(self) -> Sampling:
         """Poisson sampling, where any member wants it."""
         return "poisson" if any(member.samples == "poisson" for member in self.members) else "shuffled"

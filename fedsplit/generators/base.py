@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Generator, Tensor
@@ -19,6 +19,9 @@ from torch import Generator, Tensor
 from fedsplit.cache import cache, replacing
 from fedsplit.component import Component, Family
 from fedsplit.files import write_sheet
+from fedsplit.layers.adversarial_training import AdversarialTraining
+from fedsplit.layers.image_critic import ImageCritic
+from fedsplit.layers.pyramid import unfit
 from fedsplit.layers.synthesizer import Progress, Synthesizer, Tell, nothing
 from fedsplit.numerics.fingerprint import fingerprint, fingerprint_of
 from fedsplit.records.images import Holding, Shape
@@ -26,6 +29,7 @@ from fedsplit.seeding import Seeds
 
 __all__ = [
     "GENERATORS",
+    "AdversarialGenerator",
     "AnyGenerator",
     "ImageGenerator",
     "Imitation",
@@ -66,6 +70,55 @@ class ImageGenerator(Component):
     def fit(self, images: Tensor, labels: Tensor | None, seeds: Seeds, tell: Tell = nothing) -> Synthesizer:
         """images: (n, channels, height, width) in [0, 1]. labels: (n,), for those that take them. What is returned is
         in evaluation mode and learns no more."""
+
+
+class AdversarialGenerator(ImageGenerator):
+    """One that learns beside a critic of images until held-out images say that it gets no better. Abstract as
+    `ImageGenerator` is: a member gives the network."""
+
+    momenta: ClassVar[tuple[float, float]]
+    """Of Adam, for both networks."""
+
+    latents: PositiveInt = 64
+    """Width of a latent."""
+    width: PositiveInt = 16
+    """Channels at full size, twice as many at each half of it; of generator and critic."""
+    steps: PositiveInt = 3000
+    """Of the generator, at most."""
+    batch_size: Annotated[int, Field(ge=2)] = 16
+    """Images in a step."""
+    rate: PositiveFloat = 0.001
+    """Of Adam, for both networks."""
+    penalty: NonNegativeFloat = 0.3
+    """On half the squared gradient of the critic at real images."""
+    augment_below: NonNegativeInt = 4000
+    """With fewer images than this the critic sees them, and the samples, shifted and partly covered."""
+    patience: PositiveInt = 6
+    """How many of the twenty looks at held-out images may pass without a better one."""
+
+    def refuses(self, shape: Shape) -> str:
+        """Images too small or too long for it."""
+        return unfit(shape)
+
+    def fit(self, images: Tensor, labels: Tensor | None, seeds: Seeds, tell: Tell = nothing) -> Synthesizer:
+        """Does not look at labels."""
+        del labels
+        channels, height, width = images.shape[1:]
+        with seeds.fork("weights"):
+            synthesizer = self.network((channels, height, width), None).to(images)
+            critic = ImageCritic((channels, height, width), self.width).to(images)
+        training = AdversarialTraining(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            rate=self.rate,
+            critic_rate=self.rate,
+            momenta=self.momenta,
+            penalty=self.penalty,
+            averaging=0.995,
+            disguised=len(images) < self.augment_below,
+            patience=self.patience,
+        )
+        return training.run(synthesizer, critic, images, None, seeds, tell)
 
 
 def fitted(

@@ -2,71 +2,28 @@
 adversarial networks", CVPR 2019; its convolutions: Karras et al., "Analyzing and improving the image quality of
 StyleGAN", CVPR 2020)."""
 
-from typing import Annotated
+from typing import ClassVar
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Tensor
+from pydantic import PositiveInt
 
-from fedsplit.generators.base import ImageGenerator
-from fedsplit.layers.adversarial_training import AdversarialTraining
-from fedsplit.layers.image_critic import ImageCritic
-from fedsplit.layers.pyramid import unfit
+from fedsplit.generators.base import AdversarialGenerator
 from fedsplit.layers.style_synthesizer import StyleSynthesizer
-from fedsplit.layers.synthesizer import Synthesizer, Tell, nothing
+from fedsplit.layers.synthesizer import Synthesizer
 from fedsplit.records.images import Shape
-from fedsplit.seeding import Seeds
 
 
-class StyleGan(ImageGenerator):
+class StyleGan(AdversarialGenerator):
     """Our own network of this design, for small images and few cores; it reads no published weights. Styles that are
     drawn towards their mean give images of less variety and fewer faults. Labels are not looked at."""
 
-    latents: PositiveInt = 64
-    """Width of a latent."""
+    momenta: ClassVar[tuple[float, float]] = (0.0, 0.99)
+
     styles: PositiveInt = 64
     """Width of a style."""
     mapping_depth: PositiveInt = 3
     """Layers of the network from latents to styles."""
-    width: PositiveInt = 16
-    """Channels at full size, twice as many at each half of it; of generator and critic."""
-    steps: PositiveInt = 3000
-    """Of the generator, at most."""
-    batch_size: Annotated[int, Field(ge=2)] = 16
-    """Images in a step."""
-    rate: PositiveFloat = 0.001
-    """Of Adam, for both networks."""
-    penalty: NonNegativeFloat = 0.3
-    """On half the squared gradient of the critic at real images."""
-    augment_below: NonNegativeInt = 4000
-    """With fewer images than this the critic sees them, and the samples, shifted and partly covered."""
-    patience: PositiveInt = 6
-    """How many of the twenty looks at held-out images may pass without a better one."""
-
-    def refuses(self, shape: Shape) -> str:
-        """Images too small or too long for it."""
-        return unfit(shape)
 
     def network(self, shape: Shape, classes: int | None) -> Synthesizer:
         """An untrained one."""
         del classes
         return StyleSynthesizer(shape, self.latents, self.styles, self.mapping_depth, self.width)
-
-    def fit(self, images: Tensor, labels: Tensor | None, seeds: Seeds, tell: Tell = nothing) -> Synthesizer:
-        """Trains until held-out images say that it gets no better."""
-        del labels
-        channels, height, width = images.shape[1:]
-        with seeds.fork("weights"):
-            synthesizer = self.network((channels, height, width), None).to(images)
-            critic = ImageCritic((channels, height, width), self.width).to(images)
-        training = AdversarialTraining(
-            steps=self.steps,
-            batch_size=self.batch_size,
-            rate=self.rate,
-            critic_rate=self.rate,
-            momenta=(0.0, 0.99),
-            penalty=self.penalty,
-            averaging=0.995,
-            disguised=len(images) < self.augment_below,
-            patience=self.patience,
-        )
-        return training.run(synthesizer, critic, images, None, seeds, tell)

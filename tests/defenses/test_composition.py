@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from fedsplit.defenses.base import AnyDefense, Defense
 from fedsplit.defenses.composition import Composition
+from fedsplit.defenses.dp_sgd import DpSgd
 from fedsplit.defenses.gaussian_noise import GaussianNoise
 from fedsplit.defenses.laplace_noise import LaplaceNoise
 from fedsplit.defenses.low_rank import LowRank
@@ -167,3 +168,9 @@ def test_it_travels_inside_a_plan() -> None:
 def test_an_empty_composition_is_refused() -> None:
     with pytest.raises(ValidationError, match="at least 1 item"):
         defenses.validate_python([])
+
+
+def test_it_claims_privacy_where_a_member_does():
+    quiet, proving = GaussianNoise(std=1.0), DpSgd(clip=1.0, noise_multiplier=1.0)
+    assert not Composition(members=(quiet, quiet)).claims_privacy
+    assert Composition(members=(quiet, proving)).claims_privacy
