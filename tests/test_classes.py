@@ -121,6 +121,7 @@ def test_the_page_shows_it(finished: tuple[Path, Outcome]) -> None:
     text = write_report(finished[0]).read_text(encoding="utf-8")
     for words in ("random samples", "real images (oracle)", "attack_accuracy_top1", "The independent evaluator gets"):
         assert words in text
+    assert "private images of the classes beside" in text
     table = (finished[0] / "table.md").read_text(encoding="utf-8")
     assert "from random samples (0 %)" in table and "psnr" not in table
 

@@ -38,7 +38,7 @@ def gallery(row: Row, entry: Entry, notice: str) -> Figure:
     figure, axes = _sheet(right + _MARGIN, top + 3 * step, notice)
     title = wording.clipped(f"{row.defense}, {row.attack}, seed {entry.outcome.seed}", int(13 * right))
     _say(axes, _MARGIN, _MARGIN, title if entry.outcome.valid else f"{title} (invalid)", ha="left", color=SOFT)
-    for column, name in enumerate(("private", "mean image", "rebuilt")):
+    for column, name in enumerate((wording.original(row), "mean image", "rebuilt")):
         _say(axes, left + column * (width + _GAP) + width / 2, top - 0.06, name, weight="bold", va="bottom")
     for line, pick in enumerate(_PICKS):
         y = top + line * step
@@ -66,7 +66,7 @@ def overview(summary: Summary, threat: str) -> Figure | None:
         x = left + (index % across) * (width + _GAP)
         y = _MARGIN + (index // across) * band + heading
         if index % across == 0:
-            _say(axes, _MARGIN, y + height / 2, "private", ha="left", va="center")
+            _say(axes, _MARGIN, y + height / 2, wording.original(row), ha="left", va="center")
             _say(axes, _MARGIN, y + height + _GAP + height / 2, "rebuilt", ha="left", va="center")
         _overview_column(axes, row, x, y, width, height)
     return figure

@@ -85,7 +85,8 @@ def galleries(summary: Summary) -> Iterator[GalleryPicture]:
             with style():
                 content = png(gallery(row, entry, summary.data.notice))
             caption = wording.caption(f"{row.attack}, {wording.leak_words(row)}, {seed}.", summary.data.notice)
-            alternative = f"{title}: private images beside the mean image and what the attack rebuilt."
+            beside = "private images of the classes" if row.of_classes else "private images"
+            alternative = f"{title}: {beside} beside the mean image and what the attack rebuilt."
             picture = Picture(_file_name("gallery", *identity), title, caption, alternative, content)
             yield GalleryPicture(row, entry, picture)
 

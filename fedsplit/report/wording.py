@@ -113,6 +113,11 @@ def seconds(spread: Spread) -> str:
     return mean if spread.deviation is None else f"{mean} ± {number(spread.deviation, digits)}"
 
 
+def original(row: Row) -> str:
+    """What stands beside a guess: the image it is of, or any of the class that it is of."""
+    return "of its class" if row.of_classes else "private"
+
+
 def leaked(row: Row) -> str:
     """The normalised leakage of the headline, as a percentage without its sign."""
     reading = row.reading(row.headline)
