@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedsplit import reading
+from fedsplit.errors import FedsplitError
 from fedsplit.report.estimate import Estimate
 from fedsplit.report.folder import RunFolder
 from fedsplit.report.rows import MEAN_IMAGE, Row, Summary
@@ -31,8 +32,11 @@ def main() -> int:
     parser.add_argument("--compare", action="store_true", help="compare with the header instead of writing it")
     chosen = parser.parse_args()
     text = chosen.scenario.read_text(encoding="utf-8")
-    scenario = reading.load(chosen.scenario, assignments=overrides(text))
-    simulate(scenario, chosen.out, print)
+    try:
+        scenario = reading.load(chosen.scenario, assignments=overrides(text))
+        simulate(scenario, chosen.out, print)
+    except FedsplitError as error:
+        sys.exit(f"measured: {error}")
     run = RunFolder(chosen.out)
     summary = summarise(run.join(), run.exhibits())
     if chosen.compare:

@@ -7,10 +7,12 @@ outcomes are written to `--results`. `--set KEY=VALUE` changes the budget of all
 
 import argparse
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from fedsplit import reading
+from fedsplit.errors import FedsplitError
 from fedsplit.report.folder import OUTCOMES, RunFolder
 from fedsplit.report.summary import summarise
 from fedsplit.report.table import markdown
@@ -32,11 +34,14 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="where tables are written")
     parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE")
     chosen = parser.parse_args()
-    for name, own in SETTINGS.items():
-        edits = (*BUDGET, *own, *chosen.assignments)
-        scenario = reading.load(PAPERS / f"{name}.yaml", assignments=edits)
-        simulate(scenario, chosen.runs / name, print)
-        publish(RunFolder(chosen.runs / name), chosen.results / name, edits)
+    try:
+        for name, own in SETTINGS.items():
+            edits = (*BUDGET, *own, *chosen.assignments)
+            scenario = reading.load(PAPERS / f"{name}.yaml", assignments=edits)
+            simulate(scenario, chosen.runs / name, print)
+            publish(RunFolder(chosen.runs / name), chosen.results / name, edits)
+    except FedsplitError as error:
+        sys.exit(f"papers: {error}")
 
 
 def publish(run: RunFolder, folder: Path, edits: Sequence[str]) -> None:

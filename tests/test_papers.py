@@ -64,3 +64,10 @@ def test_what_is_finished_is_not_run_again(
     assert [one["seed"] for one in found] == [0, 1]
     table = (tmp_path / "results" / "tiny" / "table.md").read_text()
     assert "| none" in table and "--set 'seeds=[0, 1]' --set 'protocol.rounds=1'" in table
+
+
+def test_what_is_wrong_is_told_on_one_line(papers: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    monkeypatch.setattr(sys, "argv", ["papers.py", *folders, "--set", "cut=rowz"])
+    with pytest.raises(SystemExit, match=r"\Apapers: cut: 'rowz': .*\Z"):
+        papers.main()
