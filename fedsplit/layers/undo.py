@@ -17,7 +17,8 @@ _AMPLE = 1.5
 """Equations per unknown from which on a convolution is taken to be injective."""
 _DIGITS = 0.75
 """Of the digits that crossed, the share to which such a convolution is undone."""
-_ROUGH = 1e-2
+_CHOOSING = 1e-4
+"""Relative residual to which one is undone that leaves a choice. Ten times as much loses three decibels."""
 _LEAST_NOISE = 1e-4
 """Relative to their variance, of observations that leave a choice: to fit them better takes very many iterations."""
 
@@ -122,7 +123,7 @@ def undo_convolution(layer: nn.Module, lesson: Lesson) -> Undo:
         known = float((precision > 0).double().flatten(1).sum(dim=1).mean()) / prior.mean.numel()
         if known < _AMPLE:
             least = _LEAST_NOISE * float(seen.values.var())
-            precision, tolerance = replace(seen, noise=max(seen.noise, least)).precision(), _ROUGH
+            precision, tolerance = replace(seen, noise=max(seen.noise, least)).precision(), _CHOOSING
             remark = f"{known:.2f} equations per unknown"
         found = from_planes(dictionary, seen.values - bias, precision, prior, tolerance)
         return Sight(found, seen.noise, remark=remark)

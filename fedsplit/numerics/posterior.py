@@ -1,7 +1,8 @@
 """The mean of a Gaussian unknown, given linear observations of it that differ in precision from sample to sample."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,10 +10,10 @@ from torch import Tensor
 from fedsplit.numerics.active_set import conjugate_gradients
 from fedsplit.numerics.dictionary import Dictionary
 from fedsplit.numerics.priors import FactorPrior, PlanePrior
+from fedsplit.numerics.torus import filtered, inverted, symbol_of
 
 _ROWS = 8192
 _ITERATIONS = 150
-_ROUGH_ITERATIONS = 60
 _RESTARTS = 6
 _SAMPLES = 32
 _INNER_TOLERANCE = 1e-4
@@ -85,39 +86,54 @@ def from_planes(
     """For every sample, the images x of observed = D'x + noise: (n, *codes) -> (n, channels, height, width).
 
     precision: (n, *codes) as for `from_rows`. tolerance: of the equations' residual, relative. By conjugate gradients
-    in float32, each time for what is left over in float64 (once, where the tolerance is coarse); what they cannot
-    resolve stays as the prior has it.
+    in float32, each time for what is left over in float64; what they cannot resolve stays as the prior has it.
     """
     scale = float(precision.max())
+    system = _System(dictionary, prior, scale)
+    # As if every place were as well known as places are on average, and had others all around.
+    usual = precision.mean(dim=(0, 2, 3), keepdim=True) / scale
+    channels, height, width = prior.mean.shape
+    symbol = symbol_of(lambda planes: system.product(planes, usual), (channels, height, width), dictionary.atoms)
+    inverse = partial(filtered, symbol=inverted(symbol).to(torch.complex64))
     parts = zip(observed.split(_SAMPLES), precision.split(_SAMPLES), strict=True)
-    white = [_white(dictionary, some, precise / scale, prior, scale, tolerance) for some, precise in parts]
+    white = [system.solved(some, precise / scale, inverse, tolerance) for some, precise in parts]
     return prior.mean + prior.coloured(torch.cat(white))
 
 
-def _white(
-    dictionary: Dictionary, observed: Tensor, precision: Tensor, prior: PlanePrior, scale: float, tolerance: float
-) -> Tensor:
-    def equations(own: Dictionary) -> Callable[[Tensor], Tensor]:
-        relative = precision.to(own.atoms)
+@dataclass(frozen=True)
+class _System:
+    """The equations of the whitened unknown, divided by `scale`."""
 
-        def product(white: Tensor) -> Tensor:
-            seen = own.correlate(prior.coloured(white))
-            return prior.coloured(own.synthesise(relative * seen)) + white / scale
+    dictionary: Dictionary
+    prior: PlanePrior
+    scale: float
 
-        return product
+    def product(self, white: Tensor, precision: Tensor) -> Tensor:
+        """Their left side, in the precision of `white`."""
+        atoms = self.dictionary.atoms.to(white)
+        own, coloured = replace(self.dictionary, atoms=atoms), self.prior.coloured
+        seen = precision.to(white) * own.correlate(coloured(white))
+        return coloured(own.synthesise(seen)).add_(white, alpha=1 / self.scale)
 
-    single = equations(replace(dictionary, atoms=dictionary.atoms.float()))
-    double = equations(dictionary)
-    rest = precision * (observed - dictionary.correlate(prior.mean[None]))
-    left = right = prior.coloured(dictionary.synthesise(rest))
-    found, goal = torch.zeros_like(right), tolerance * torch.linalg.vector_norm(right)
-    rough = tolerance > _INNER_TOLERANCE
-    for _ in range(1 if rough else _RESTARTS):
-        size = left.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(left.dtype).tiny)
-        iterations = _ROUGH_ITERATIONS if rough else _ITERATIONS
-        step = conjugate_gradients(single, (left / size).float(), max(tolerance, _INNER_TOLERANCE), iterations)
-        found = found + size * step.double()
-        left = right - double(found)
-        if torch.linalg.vector_norm(left) <= goal:
-            break
-    return found
+    def solved(
+        self, observed: Tensor, precision: Tensor, inverse: Callable[[Tensor], Tensor], tolerance: float
+    ) -> Tensor:
+        """inverse: about that of the product, in float32."""
+        single = precision.float()
+        rest = precision * (observed - self.dictionary.correlate(self.prior.mean[None]))
+        left = right = self.prior.coloured(self.dictionary.synthesise(rest))
+        found, goal = torch.zeros_like(right), tolerance * torch.linalg.vector_norm(right)
+        for _ in range(_RESTARTS):
+            size = left.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(left.dtype).tiny)
+            step = conjugate_gradients(
+                lambda white: self.product(white, single),
+                (left / size).float(),
+                _INNER_TOLERANCE,
+                _ITERATIONS,
+                inverse=inverse,
+            )
+            found = found + size * step.double()
+            left = right - self.product(found, precision)
+            if torch.linalg.vector_norm(left) <= goal:
+                break
+        return found

@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fedsplit.numerics.torus import filtered
+
 _FLOOR = 1e-6
 _RAREST = 0.1
 """Relative to the largest deviation of a channel: one that few samples know hardly anything of may yet be active."""
@@ -92,9 +94,7 @@ class StationaryPrior:
 
     def coloured(self, white: Tensor) -> Tensor:
         """Each frequency's channels times its matrix."""
-        waves = torch.fft.rfft2(white).permute(2, 3, 1, 0)
-        root = self.root.to(waves.dtype)
-        return torch.fft.irfft2((root @ waves).permute(3, 2, 0, 1), s=white.shape[-2:])
+        return filtered(white, self.root)
 
 
 def white_prior(samples: Tensor) -> WhitePrior:

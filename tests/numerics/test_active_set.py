@@ -1,5 +1,7 @@
 """Conjugate gradients on the active atoms against dense least squares on their columns."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings, strategies
@@ -131,6 +133,26 @@ def test_from_a_start_the_iterations_lead_to_the_same():
     untouched = start.clone()
     conjugate_gradients(product, right, 1e-6, 1, start)
     assert torch.equal(start, untouched)
+
+
+def test_the_inverse_of_something_near_saves_iterations():
+    even, uneven = systems(40, 1), torch.logspace(0, 4, 40, dtype=torch.float64)
+    matrices = 0.01 * even + uneven.diag()
+    right = torch.randn(3, 40, generator=Seeds(1)("right"), dtype=torch.float64)
+    calls: list[int] = []
+
+    def product(values: Tensor) -> Tensor:
+        calls.append(1)
+        return torch.einsum("nij,nj->ni", matrices, values)
+
+    def iterations(**inverse: Callable[[Tensor], Tensor]) -> int:
+        calls.clear()
+        found = conjugate_gradients(product, right, 1e-9, 200, **inverse)
+        torch.testing.assert_close(found, torch.linalg.solve(matrices, right), rtol=0, atol=1e-7)
+        return len(calls)
+
+    assert iterations(inverse=lambda values: torch.linalg.solve(matrices, values)) == 1
+    assert iterations(inverse=lambda values: values / uneven) < iterations() / 3
 
 
 def test_a_direction_without_curvature_ends_it():
