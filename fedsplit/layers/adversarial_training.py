@@ -20,7 +20,6 @@ from fedsplit.seeding import Seeds
 _HELD_OUT_SHARE = 0.1
 _MOST_HELD_OUT = 500
 _LEAST_HELD_OUT = 20
-_STYLES = 4096
 _SHIFT = 1 / 8
 _HOLE = 1 / 3
 
@@ -87,7 +86,7 @@ class AdversarialTraining:
                 waited += 1
                 if waited == self.patience:
                     break
-        return _finished(best, labels, seeds("styles"))
+        return best.finished(labels, seeds("styles"))
 
     def _parted(self, count: int, rng: Generator) -> tuple[Tensor, Tensor]:
         """Which to learn from, and which to judge by; none of these where nobody asks, or they would be too few."""
@@ -216,14 +215,3 @@ def _samples(synthesizer: Synthesizer, held_out: Tensor, labels: Tensor | None, 
     """As many as were held out, with their labels, and the same latents each time: only the weights differ."""
     own = None if labels is None else labels[held_out]
     return synthesizer.eval().sample(len(held_out), seeds("judged"), own)
-
-
-def _finished(synthesizer: Synthesizer, labels: Tensor | None, rng: Generator) -> Synthesizer:
-    synthesizer.eval().requires_grad_(requires_grad=False)
-    latents = synthesizer.draw(_STYLES, rng)
-    chosen = None
-    if labels is not None:
-        chosen = labels[torch.randint(len(labels), (_STYLES,), generator=rng).to(labels.device)]
-    with torch.no_grad():
-        synthesizer.mean_style.copy_(synthesizer.mapping(latents, chosen).mean(dim=0))
-    return synthesizer

@@ -2,16 +2,19 @@
 are shown (Mirza and Osindero, "Conditional generative adversarial nets", 2014)."""
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from fedsplit.layers.synthesizer import Synthesizer
+from fedsplit.layers.synthesizer import Block, Stage, Synthesizer, chained
 from fedsplit.records.images import Shape
 
 _SLOPE = 0.2
 _DROPOUT = 0.3
+_LAYER = _ENDING = 2
+"""Modules of a hidden layer, and of the last one, of a generator."""
 
 
 class DenseSynthesizer(Synthesizer):
@@ -31,7 +34,21 @@ class DenseSynthesizer(Synthesizer):
 
     def synthesis(self, styles: Tensor) -> Tensor:
         """(n, latents + classes) -> (n, *image)."""
-        return self.network(styles).unflatten(1, self._image)
+        return chained(self.blocks, Stage(styles), styles)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """A layer each, and then the image."""
+        hidden = range(0, len(self.network) - _ENDING, _LAYER)
+        return (*(partial(self._wider, slice(start, start + _LAYER)) for start in hidden), self._made)
+
+    def _wider(self, part: slice, stage: Stage, styles: Tensor) -> Stage:
+        del styles
+        return Stage(self.network[part](stage.features))
+
+    def _made(self, stage: Stage, styles: Tensor) -> Stage:
+        del styles
+        return Stage(self.network[-_ENDING:](stage.features).unflatten(1, self._image))
 
 
 class DenseCritic(nn.Module):

@@ -3,6 +3,7 @@ outputs of Karras, Laine, Aittala, Hellsten, Lehtinen and Aila, "Analyzing and i
 CVPR 2020)."""
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedsplit.layers.pyramid import Level, pyramid
-from fedsplit.layers.synthesizer import Synthesizer
+from fedsplit.layers.synthesizer import Block, Stage, Synthesizer, chained
 from fedsplit.records.images import Shape
 
 _SLOPE = 0.2
@@ -46,12 +47,20 @@ class StyleSynthesizer(Synthesizer):
 
     def synthesis(self, styles: Tensor) -> Tensor:
         """(n, styles) -> (n, *image)."""
-        maps, image = self.start.expand(len(styles), -1, -1, -1), None
-        for level in self.levels:
-            maps, part = level(maps, styles)
-            image = part if image is None else _doubled(image) + part
-        assert image is not None, "there is a level at least"
-        return image[:, :, : self._size[0], : self._size[1]].sigmoid()
+        return chained(self.blocks, Stage(styles), styles)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """One for each level. The first begins with the constant."""
+        return tuple(partial(self._raised, number) for number in range(len(self.levels)))
+
+    def _raised(self, number: int, stage: Stage, styles: Tensor) -> Stage:
+        maps = stage.features if number else self.start.expand(len(styles), -1, -1, -1)
+        maps, part = self.levels[number](maps, styles)
+        image = part if stage.painted is None else _doubled(stage.painted) + part
+        if number < len(self.levels) - 1:
+            return Stage(maps, image)
+        return Stage(image[:, :, : self._size[0], : self._size[1]].sigmoid())
 
 
 class _Level(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 _BATCH = 256
+_STYLES = 4096
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,26 @@ class Progress:
 
 
 Tell = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a block of a synthesis hands to the next one. features: (n, ...), the styles before the first block, the
+    images behind the last. painted: what blocks have put into the image so far, where they add to one beside."""
+
+    features: Tensor
+    painted: Tensor | None = None
+
+
+Block = Callable[[Stage, Tensor], Stage]
+"""A stage, and (n, style width) -> the next stage."""
+
+
+def chained(blocks: tuple[Block, ...], stage: Stage, styles: Tensor) -> Tensor:
+    """The features behind the last of these blocks."""
+    for block in blocks:
+        stage = block(stage, styles)
+    return stage.features
 
 
 def nothing(progress: Progress) -> None:
@@ -55,6 +76,11 @@ class Synthesizer(nn.Module, ABC):
     def synthesis(self, styles: Tensor) -> Tensor:
         """(n, style width) -> (n, channels, height, width) in [0, 1]: differentiable, and nothing in it is drawn."""
 
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The parts of a synthesis that is a chain of them, in their order; none where it is not."""
+        return ()
+
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """(n, latents), and (n,) where it is conditional -> (n, channels, height, width) in [0, 1]."""
         return self.synthesis(self.mapping(latents, labels))
@@ -74,3 +100,14 @@ class Synthesizer(nn.Module, ABC):
             labels = torch.randint(self.classes, (count,), generator=rng)
         labels = labels.to(latents.device)
         return torch.cat([self(*some) for some in zip(latents.split(_BATCH), labels.split(_BATCH), strict=True)])
+
+    def finished(self, labels: Tensor | None, rng: Generator) -> "Synthesizer":
+        """Itself, in evaluation mode, frozen, and knowing its mean style. labels: that it learned with."""
+        self.eval().requires_grad_(requires_grad=False)
+        latents = self.draw(_STYLES, rng)
+        chosen = None
+        if labels is not None:
+            chosen = labels[torch.randint(len(labels), (_STYLES,), generator=rng).to(labels.device)]
+        with torch.no_grad():
+            self.mean_style.copy_(self.mapping(latents, chosen).mean(dim=0))
+        return self

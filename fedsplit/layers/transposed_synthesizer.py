@@ -2,11 +2,14 @@
 convolutional generative adversarial networks", ICLR 2016), normalised place by place instead of over the batch (Karras,
 Aila, Laine and Lehtinen, ICLR 2018): a sample depends on no other one, and mean weights need no statistics."""
 
+from functools import partial
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 from fedsplit.layers.pyramid import pyramid
-from fedsplit.layers.synthesizer import Synthesizer
+from fedsplit.layers.synthesizer import Block, Stage, Synthesizer, chained
 from fedsplit.records.images import Shape
 
 _SLOPE = 0.2
@@ -28,10 +31,12 @@ class TransposedSynthesizer(Synthesizer):
             nn.LeakyReLU(_SLOPE),
         ]
         before = first
+        self._ends = [len(layers)]
         for level in finer:
             layers += [nn.ConvTranspose2d(before.width, level.width, 4, stride=2, padding=1)]
             layers += [_Normalised(), nn.LeakyReLU(_SLOPE)]
             before = level
+            self._ends.append(len(layers))
         layers += [nn.Conv2d(before.width, image[0], 3, padding=1), nn.Sigmoid()]
         self.network = nn.Sequential(*layers)
         self._size = image[1:]
@@ -45,7 +50,21 @@ class TransposedSynthesizer(Synthesizer):
 
     def synthesis(self, styles: Tensor) -> Tensor:
         """(n, latents) -> (n, *image)."""
-        return self.network(styles)[:, :, : self._size[0], : self._size[1]]
+        return chained(self.blocks, Stage(styles), styles)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Maps of every size, and then the image."""
+        parts = pairwise((0, *self._ends))
+        return (*(partial(self._finer, slice(*part)) for part in parts), self._image)
+
+    def _finer(self, part: slice, stage: Stage, styles: Tensor) -> Stage:
+        del styles
+        return Stage(self.network[part](stage.features))
+
+    def _image(self, stage: Stage, styles: Tensor) -> Stage:
+        del styles
+        return Stage(self.network[self._ends[-1] :](stage.features)[:, :, : self._size[0], : self._size[1]])
 
 
 class _Normalised(nn.Module):
