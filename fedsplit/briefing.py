@@ -60,6 +60,7 @@ def _lines(scenario: Scenario, shape: Shape, classes: int, device: str) -> Itera
         where = f"{duel.leak} leak of round {duel.round}"
         conduct = "is active, has the server of a training of its own, and " if duel.hijacks is not None else ""
         yield f"{duel.attack_name} (under {duel.threat_name}, {where}) {conduct}needs {uses}"
+    yield from dict.fromkeys(f"{attack.title}: {attack.caveat}" for attack in scenario.attacks if attack.caveat)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,11 @@ class Attack(Component):
         """How many answers to each image it waits for before it looks at their mean."""
         return 1
 
+    @property
+    def caveat(self) -> str:
+        """What nobody is to take from its outcomes, for the card that a run begins with; or nothing."""
+        return ""
+
     def wanted(self, classes: int) -> Tensor | None:
         """(targets,), the class that each image is to show; None where the images to rebuild are the leak's own."""
         del classes
@@ -123,6 +128,11 @@ class Wrapping(Attack):
     def repeats(self) -> int:
         """The attack's."""
         return self.attack.repeats
+
+    @property
+    def caveat(self) -> str:
+        """The attack's."""
+        return self.attack.caveat
 
     def refuses(self, client: nn.Module) -> str:
         """The attack's reason."""

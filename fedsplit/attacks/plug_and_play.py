@@ -85,7 +85,12 @@ class PlugAndPlay(ClassAttack):
     @property
     def title(self) -> str:
         """The kind, and what makes the images."""
-        return f"{self.kind} by {self.generator.kind}"
+        return f"{self.kind} by {self.generator.title}"
+
+    @property
+    def caveat(self) -> str:
+        """Its generator's."""
+        return self.generator.caveat
 
     def unfit(self, shape: Shape) -> str:
         """What its generator cannot make."""
@@ -117,10 +122,11 @@ class PlugAndPlay(ClassAttack):
             guesses[places] = one.images[: len(places)]
         losses = torch.tensor([one.losses for one in found]).mean(dim=0).tolist()
         confidence = sum(one.confidence for one in found) / len(found)
+        told = f"; {self.caveat}" if self.caveat else ""
         settings = (
             f"gradients of {'the model' if leak.model is not None else 'a student of its scores'}, "
             f"{'views mirrored or not' if mirrored else 'no view mirrored'}, "
-            f"mean confidence of the model over views of what was found {confidence:.2f}"
+            f"mean confidence of the model over views of what was found {confidence:.2f}{told}"
         )
         before, after = fingerprint_of(starts), fingerprint_of([one.styles for one in found])
         unguided = network.sample(len(leak.wanted), seeds("unguided"))

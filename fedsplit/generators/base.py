@@ -51,10 +51,20 @@ _DAMAGE = (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeErr
 
 class ImageGenerator(Component):
     """Learns what images look like. A prior of an attack never learns from private rows; a defense's learns from its
-    own client's alone, and never leaves it."""
+    own client's alone, and never leaves it. One that was trained elsewhere says so (`caveat`)."""
 
     conditional: ClassVar[bool] = False
     """Whether it takes labels."""
+
+    @property
+    def caveat(self) -> str:
+        """What nobody is to take from what is done with it, for the card that a run begins with; or nothing."""
+        return ""
+
+    @property
+    def content(self) -> str:
+        """A fingerprint of what it reads besides images; nothing where it reads nothing."""
+        return ""
 
     def refuses(self, shape: Shape) -> str:
         """Why it cannot make images of this shape, in half a sentence; or nothing. Asked before any compute."""
@@ -144,7 +154,7 @@ def fitted(
 
     synthesizer = generator.fit(images, labels, seeds, noted)
     with suppress(OSError):
-        _remember(entry, recipe, synthesizer, reports, seeds)
+        _remember(entry, recipe, generator.caveat, synthesizer, reports, seeds)
     return synthesizer
 
 
@@ -176,7 +186,7 @@ def _takes_labels(generator: ImageGenerator) -> ImageGenerator:
 
 def _recipe(generator: ImageGenerator, images: Tensor, labels: Tensor | None, seeds: Seeds) -> str:
     """All that the weights depend on."""
-    told = {
+    told: dict[str, object] = {
         "format": _FORMAT,
         "generator": GENERATORS.dump(generator),
         "images": fingerprint_of((images,) if labels is None else (images, labels)),
@@ -185,14 +195,23 @@ def _recipe(generator: ImageGenerator, images: Tensor, labels: Tensor | None, se
         "threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("fedsplit", "torch")},
     }
+    if generator.content:
+        told["content"] = generator.content
     return json.dumps(told, sort_keys=True)
 
 
-def _remember(entry: Path, recipe: str, synthesizer: Synthesizer, reports: list[Progress], seeds: Seeds) -> None:
+def _remember(
+    entry: Path, recipe: str, caveat: str, synthesizer: Synthesizer, reports: list[Progress], seeds: Seeds
+) -> None:
     labels = None if synthesizer.classes is None else torch.arange(_SHEET) % synthesizer.classes
     samples = synthesizer.sample(_SHEET, seeds("sheet"), labels)
     state = {name: value.contiguous().cpu() for name, value in synthesizer.state_dict().items()}
-    training = {"recipe": recipe, "weights": fingerprint(synthesizer), "reports": [asdict(each) for each in reports]}
+    training = {
+        "recipe": recipe,
+        "weights": fingerprint(synthesizer),
+        "reports": [asdict(each) for each in reports],
+        **({"caveat": caveat} if caveat else {}),
+    }
     with replacing(entry) as folder:
         (folder / _WEIGHTS).write_bytes(save(state))
         (folder / _TRAINING).write_text(json.dumps(training, indent=1), encoding="utf-8")
