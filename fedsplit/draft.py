@@ -32,6 +32,7 @@ _SMOKE_MOST: dict[str, int] = {
     "critic_steps": 1,
     "draws": 1,
     "epochs": 1,
+    "feature_steps": 1,
     "features": _SMOKE_WIDTH,
     "iterations": 4,
     "judges": 8,

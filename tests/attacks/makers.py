@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsplit.generators.base import ImageGenerator
-from fedsplit.layers.synthesizer import Synthesizer, Tell, nothing
+from fedsplit.layers.synthesizer import Block, Stage, Synthesizer, Tell, chained, nothing
 from fedsplit.records.images import Shape
 from fedsplit.records.leak import Auxiliary, Leak
 from fedsplit.seeding import Seeds
@@ -27,7 +27,14 @@ class BarSynthesizer(Synthesizer):
         return latents
 
     def synthesis(self, styles: Tensor) -> Tensor:
-        return bars(styles, self.shape)
+        return chained(self.blocks, Stage(styles), styles)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return (
+            lambda stage, styles: Stage(distances(stage.features, self.shape)),
+            lambda stage, styles: Stage(bright(stage.features, self.shape)),
+        )
 
 
 class Bars(ImageGenerator):
@@ -42,12 +49,20 @@ class Bars(ImageGenerator):
 
 
 def bars(styles: Tensor, shape: Shape) -> Tensor:
-    channels, height, width = shape
+    return bright(distances(styles, shape), shape)
+
+
+def distances(styles: Tensor, shape: Shape) -> Tensor:
+    """(n, height, width), of every pixel from the bar."""
+    _, height, width = shape
     down = torch.linspace(-1, 1, height, dtype=styles.dtype)[:, None]
     across = torch.linspace(-1, 1, width, dtype=styles.dtype)
     angle, place = styles[:, 0, None, None], styles[:, 1, None, None]
-    off = angle.cos() * across + angle.sin() * down - 0.3 * place
-    return torch.exp(-off.square() / 0.08)[:, None].expand(-1, channels, -1, -1)
+    return angle.cos() * across + angle.sin() * down - 0.3 * place
+
+
+def bright(off: Tensor, shape: Shape) -> Tensor:
+    return torch.exp(-off.square() / 0.08)[:, None].expand(-1, shape[0], -1, -1)
 
 
 SMALL: dict[str, Any] = {

@@ -31,6 +31,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "averaging": {"attack": {"kind": "linear_inverse"}},
     "tanh_inverse": {"attack": {"kind": "linear_inverse"}},
     "likelihood": {"steps": 120, "smoothness": (0.0, 0.1), "judges": 16},
+    "intermediate_features": makers.SMALL | {"generator": {"kind": "tests.attacks.makers:Bars"}, "feature_steps": 4},
     "plug_and_play": makers.SMALL | {"generator": {"kind": "tests.attacks.makers:Bars"}},
 }
 # Active ones need a federation that they served: tests/attacks has them.

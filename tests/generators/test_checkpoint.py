@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from fedsplit.attacks.intermediate_features import IntermediateFeatures
 from fedsplit.briefing import card
 from fedsplit.component import Trust
 from fedsplit.errors import FedsplitError, PluginError, ScenarioError
@@ -78,7 +79,9 @@ def test_the_blocks_of_a_style_generator_are_a_chain_and_those_of_other_files_ar
     images = chained(found.blocks[1:], replace(stage, features=features), styles)
     (gradient,) = torch.autograd.grad(images[0].sum(), features)
     assert features.shape == (4, 5, 4, 4) and gradient[0].any() and not gradient[1:].any()
-    assert not checkpoint(foreign.stored()).network(SHAPE, None).blocks
+    assert not IntermediateFeatures(generator=generator).unfit(SHAPE)
+    reason = IntermediateFeatures(generator=checkpoint(foreign.stored())).unfit(SHAPE)
+    assert "that of checkpoint plain.pt is no chain of blocks" in reason
 
 
 def test_without_a_mapping_styles_are_latents_and_torchscript_is_what_it_was_made_of() -> None:
