@@ -2,9 +2,9 @@
 adversarial networks", CVPR 2019; its convolutions: Karras et al., "Analyzing and improving the image quality of
 StyleGAN", CVPR 2020)."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from fedsplit.generators.base import AdversarialGenerator
 from fedsplit.layers.style_synthesizer import StyleSynthesizer
@@ -22,8 +22,11 @@ class StyleGan(AdversarialGenerator):
     """Width of a style."""
     mapping_depth: PositiveInt = 3
     """Layers of the network from latents to styles."""
+    mixing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the images that are made of two styles while it learns: the second from a level on that is drawn for
+    each. Published with 0.9; what searches one style for all levels does not need it."""
 
     def network(self, shape: Shape, classes: int | None) -> Synthesizer:
         """An untrained one."""
         del classes
-        return StyleSynthesizer(shape, self.latents, self.styles, self.mapping_depth, self.width)
+        return StyleSynthesizer(shape, self.latents, self.styles, self.mapping_depth, self.width, mixing=self.mixing)

@@ -24,9 +24,11 @@ class StyleSynthesizer(Synthesizer):
     on the way is scaled by the style. The noise that is added behind each of them was drawn once, so that the same
     style always gives the same image; how strong it is is learned."""
 
-    def __init__(self, image: Shape, latents: int, styles: int, depth: int, width: int) -> None:
-        """styles: width of a style. depth: layers of the mapping network. width: channels at full size."""
+    def __init__(self, image: Shape, latents: int, styles: int, depth: int, width: int, *, mixing: float = 0.0) -> None:
+        """styles: width of a style. depth: layers of the mapping network. width: channels at full size. mixing: the
+        share of images that have, in training, the style of a second latent from some level on."""
         super().__init__(latents, styles)
+        self.mixing = mixing
         layers: list[nn.Module] = []
         for layer in range(depth):
             layers += [nn.Linear(styles if layer else latents, styles), nn.LeakyReLU(_SLOPE)]
@@ -48,6 +50,25 @@ class StyleSynthesizer(Synthesizer):
     def synthesis(self, styles: Tensor) -> Tensor:
         """(n, styles) -> (n, *image)."""
         return chained(self.blocks, Stage(styles), styles)
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(n, latents) -> (n, *image). Draws from torch's global generator, in training alone."""
+        del labels
+        styles = self.mapping(latents)
+        if not self.training or not self.mixing:
+            return self.synthesis(styles)
+        count, device = len(latents), latents.device
+        behind = torch.randint(1, len(self.levels), (count,), device=device)
+        crossovers = torch.where(torch.rand(count, device=device) < self.mixing, behind, len(self.levels))
+        return self.mixed(styles, self.mapping(torch.randn_like(latents)), crossovers)
+
+    def mixed(self, first: Tensor, second: Tensor, crossovers: Tensor) -> Tensor:
+        """(n, styles) twice, (n,) -> (n, *image): so many levels of an image have the first style, all others the
+        second."""
+        stage = Stage(first)
+        for number, block in enumerate(self.blocks):
+            stage = block(stage, torch.where((number < crossovers)[:, None], first, second))
+        return stage.features
 
     @property
     def blocks(self) -> tuple[Block, ...]:

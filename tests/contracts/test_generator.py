@@ -30,6 +30,7 @@ SMALL: dict[str, dict[str, Any]] = {
 SETTINGS: list[dict[str, Any]] = [{"kind": kind, **SMALL.get(kind, {})} for kind in GENERATORS.shipped] + [
     {"kind": "dcgan", **SMALL["dcgan"], "augment_below": 0},
     {"kind": "style_gan", **SMALL["style_gan"], "penalty": 0.0, "mapping_depth": 1},
+    {"kind": "style_gan", **SMALL["style_gan"], "mixing": 0.9},
 ]
 UNTAUGHT = {"checkpoint"}
 """Those that learn from no image."""

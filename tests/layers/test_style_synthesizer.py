@@ -93,3 +93,50 @@ def test_a_critic_sees_that_samples_are_all_alike() -> None:
     images = torch.rand(6, 1, 16, 16, generator=Generator().manual_seed(0))
     among_others, alone = critic(images)[0], critic(images[:1].expand(6, -1, -1, -1))[0]
     assert abs(float(among_others - alone)) > 1e-4
+
+
+def test_a_second_style_reaches_the_levels_behind_the_crossover_and_no_other() -> None:
+    with Seeds(0).fork("weights"):
+        network = StyleSynthesizer((1, 28, 28), latents=6, styles=5, depth=1, width=3).eval()
+    first, second = torch.randn(2, 4, 5, generator=Generator().manual_seed(0))
+    second.requires_grad_()
+    levels = len(network.levels)
+    assert levels == 3
+    maps: list[torch.Tensor] = []
+    for level in network.levels:
+        level.register_forward_hook(lambda *told: maps.append(told[2][0]))  # pyright: ignore
+    network.mixed(first, second, torch.tensor([0, 1, 2, 3]))
+    for number, found in enumerate(maps):
+        for image, crossover in enumerate(range(4)):
+            (gradient,) = torch.autograd.grad(found[image].square().sum(), second, retain_graph=True)
+            assert bool(gradient[image].any()) == (number >= crossover)
+            assert not gradient[[other for other in range(4) if other != image]].any()
+
+
+def test_all_levels_with_one_style_are_that_styles_image(small: StyleSynthesizer) -> None:
+    first, second = torch.randn(2, 3, 5, generator=Generator().manual_seed(0))
+    ends = [small.mixed(first, second, torch.full((3,), levels)) for levels in (0, len(small.levels))]
+    assert torch.equal(ends[0], small.synthesis(second)) and torch.equal(ends[1], small.synthesis(first))
+
+
+@pytest.mark.parametrize("mixing", [0.0, 0.25, 1.0])
+def test_such_a_share_of_images_is_mixed_in_training_and_none_afterwards(mixing: float) -> None:
+    with Seeds(0).fork("weights"):
+        network = StyleSynthesizer((1, 28, 28), latents=6, styles=5, depth=1, width=3, mixing=mixing)
+    drawn: list[torch.Tensor] = []
+    mixed = network.mixed
+    network.mixed = lambda first, second, crossovers: (  # pyright: ignore[reportAttributeAccessIssue]
+        drawn.append(crossovers) or mixed(first, second, crossovers)
+    )
+    latents = torch.randn(400, 6, generator=Generator().manual_seed(0))
+    with torch.no_grad(), Seeds(0).fork("forward"):
+        state = torch.random.get_rng_state()
+        assert torch.equal(network.eval()(latents), network.synthesis(network.mapping(latents)))
+        assert not drawn and torch.equal(torch.random.get_rng_state(), state)
+        images = network.train()(latents)
+        plain = network.synthesis(network.mapping(latents))
+    same = (images == plain).flatten(1).all(dim=1)
+    assert float(1 - same.double().mean()) == pytest.approx(mixing, abs=0.06)
+    if mixing:
+        counts = drawn[0][~same].bincount(minlength=4)
+        assert counts[0] == counts[3] == 0 and 0.35 < float(counts[1] / counts.sum()) < 0.65
