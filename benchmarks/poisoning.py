@@ -1,7 +1,7 @@
-"""How fast `poison_preserving` answers when a network that was trained for it makes the changes, against the search
-that it stands for, and how much more then leaks to an adversary who knows of it.
+"""How fast `poison_preserving` and `poison_flipping` answer when networks that were trained for it make the changes,
+against the searches that they stand for, and how much more then leaks to an adversary who knows of it.
 
-`python benchmarks/poisoning.py` takes two minutes of a core that does nothing else; `--quick` few steps: whether it
+`python benchmarks/poisoning.py` takes five minutes of a core that does nothing else; `--quick` few steps: whether it
 runs. One client with 400 of scikit-learn's digits, behind a classifier that was trained on them; 256 answers at once,
 on one thread. The leak is what the attack `inverse_network` rebuilds of 256 other images, from pairs that were answered
 by this very client. What a client does once, before its first answer, is stated apart. Prints a table, then one JSON
@@ -11,6 +11,8 @@ object.
 import argparse
 import json
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from sparse import load, printed
@@ -20,7 +22,8 @@ from torch.nn import functional as F
 
 from fedsplit.attacks.inverse_network import InverseNetwork
 from fedsplit.datasets.digits import Digits
-from fedsplit.defenses.base import Deployed
+from fedsplit.defenses.base import Defense, Deployed
+from fedsplit.defenses.poison_flipping import PoisonFlipping
 from fedsplit.defenses.poison_preserving import PoisonPreserving
 from fedsplit.models.linear import Linear
 from fedsplit.numerics.psnr import peak_signal_to_noise_ratio
@@ -41,36 +44,52 @@ def main() -> None:
     print(f"{time.strftime('%Y-%m-%d %H:%M')}, torch {torch.__version__}, {load()}", flush=True)
     own, *others = dealt()
     model = trained(own)
-    forms = [PoisonPreserving(generator=generator, steps=5 if quick else 100) for generator in (False, True)]
+    defenses = {
+        "preserving": PoisonPreserving(),
+        "flipping": PoisonFlipping(),
+        # Where many answers are falsified, they are what the adversary learns from.
+        "flipping 3 of 10": PoisonFlipping(share=0.3),
+    }
+    bare, figures = leaked(model, None, others), dict[str, dict[str, float]]()
+    for name, defense in defenses.items():
+        for part, figure in zip(
+            ("speed", "leak"), compared(name, defense, model, own, others, bare, quick), strict=True
+        ):
+            figures[f"{name} {part}"] = printed(replace(figure, goal=None) if quick else figure)
+    print(f"{time.strftime('%H:%M')}, {load()}")
+    print(json.dumps(figures))
+
+
+def compared(
+    name: str, defense: Defense, model: Segments, own: Images, others: list[Images], bare: float, quick: bool
+) -> Iterator[Figure]:
+    """The search beside the generator, by time and by leak. bare: the leak without a defense."""
+    changes = {"steps": 5} if quick else {}
+    forms = [defense.model_copy(update={"generator": generator, **changes}) for generator in (False, True)]
     found: list[Deployed] = []
     prepared = [
         seconds(lambda form=form: found.append(form.deploy(model, holding(own), Seeds(0)("deploy")))) for form in forms
     ]
-    targets = others[0].pixels
-    answers = confidences(model, targets)
+    targets, answers = others[0].pixels, confidences(model, others[0].pixels)
     searched, generated = turns(
         [lambda deployed=deployed: deployed.answer(targets, answers) for deployed in found], 1 if quick else 3
     )
-    bare = leaked(model, None, others)
-    search, generator = (leaked(model, deployed, others) for deployed in found)
-    faster = Figure(
-        "search / generator, per answer",
+    yield Figure(
+        f"{name}: search / generator",
         *ratio(searched, generated),
-        None if quick else Goal("at least", 100),
-        f"{1e3 * min(searched) / TARGETS:.3g} / {1e3 * min(generated) / TARGETS:.3g} ms; "
-        f"before the first answer {prepared[0]:.3g} / {prepared[1]:.3g} s",
+        Goal("at least", 100),
+        f"{1e3 * min(searched) / TARGETS:.3g} / {1e3 * min(generated) / TARGETS:.3g} ms per answer; "
+        f"before the first one {prepared[0]:.3g} / {prepared[1]:.3g} s",
     )
+    search, generator = (leaked(model, deployed, others) for deployed in found)
     more = generator - search
-    leak = Figure(
-        "leak, generator - search, dB",
+    yield Figure(
+        f"{name}: more leak, dB",
         more,
         (more, more),
-        None if quick else Goal("at most", 1),
-        f"{generator:.2f} - {search:.2f} dB, without a defense {bare:.2f}",
+        Goal("at most", 1),
+        f"generator {generator:.2f} - search {search:.2f} dB, without a defense {bare:.2f}",
     )
-    figures = {"speed": printed(faster), "leak": printed(leak)}
-    print(f"{time.strftime('%H:%M')}, {load()}")
-    print(json.dumps(figures))
 
 
 def dealt() -> list[Images]:

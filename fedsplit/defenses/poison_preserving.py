@@ -75,5 +75,9 @@ class PoisonPreserving(Defense):
         return answer
 
     def _generated(self, lesson: Lesson, step: Step, seeds: Seeds) -> Answer:
-        change = GeneratorTraining(self.budget, steps=_GENERATED * self.steps).run(lesson, step, seeds)
+        def misalignment(released: Tensor, rows: Tensor) -> Tensor:
+            return lesson.misalignment(released, lesson.images[rows])
+
+        training = GeneratorTraining(self.budget, steps=_GENERATED * self.steps)
+        change = training.run(lesson.seen, misalignment, step, seeds)
         return lambda _, confidences: step(confidences, change(confidences))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedsplit.layers.lesson import Lesson
 from fedsplit.layers.surrogate import Reading
 from fedsplit.numerics.gaussian_divergence import divergence_from_standard
 from fedsplit.numerics.poisoning import Step
@@ -16,6 +15,9 @@ from fedsplit.seeding import Seeds
 _HIDDEN = 64
 _BATCH = 64
 _RATE = 0.003
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""(released, rows) -> a scalar, the lower the better, where the answers of these rows are released so."""
 
 
 class PoisonGenerator(nn.Module):
@@ -58,26 +60,26 @@ class GeneratorTraining:
     divergence: float = 0.001
     length: float = 0.001
 
-    def run(self, lesson: Lesson, step: Step, seeds: Seeds) -> Callable[[Tensor], Tensor]:
-        """A trained generator, without a graph."""
+    def run(self, clean: Tensor, objective: Objective, step: Step, seeds: Seeds) -> Callable[[Tensor], Tensor]:
+        """A generator of changes that lower the objective, as `step` makes them, of the answers (n, classes); without a
+        graph."""
         with seeds.fork("generator"):
-            generator = PoisonGenerator(lesson.seen, self.code, self.budget).to(lesson.seen)
+            generator = PoisonGenerator(clean, self.code, self.budget).to(clean)
         optimizer, rng = torch.optim.Adam(generator.parameters(), lr=_RATE), seeds("generator training")
         for _ in range(self.steps):
-            rows = torch.randperm(len(lesson.seen), generator=rng)[:_BATCH].to(lesson.seen.device)
-            noise = torch.randn((len(rows), self.code), generator=rng).to(lesson.seen)
+            rows = torch.randperm(len(clean), generator=rng)[:_BATCH].to(clean.device)
+            noise = torch.randn((len(rows), self.code), generator=rng).to(clean)
             with torch.enable_grad():
-                loss = self._loss(generator, lesson, step, rows, noise)
+                mean, deviation = generator.code(clean[rows])
+                change = generator.changes(clean[rows], mean + deviation * noise)
+                value = objective(step(clean[rows], change), rows)
+                loss = value + self._price(mean, deviation, change)
                 optimizer.zero_grad()
                 loss.backward()
             optimizer.step()
         generator.requires_grad_(requires_grad=False)
         return generator
 
-    def _loss(self, generator: PoisonGenerator, lesson: Lesson, step: Step, rows: Tensor, noise: Tensor) -> Tensor:
-        seen, images = lesson.seen[rows], lesson.images[rows]
-        mean, deviation = generator.code(seen)
-        change = generator.changes(seen, mean + deviation * noise)
-        misaligned = lesson.misalignment(step(seen, change), images)
+    def _price(self, mean: Tensor, deviation: Tensor, change: Tensor) -> Tensor:
         divergence = divergence_from_standard(mean, deviation).mean()
-        return misaligned + self.divergence * divergence + self.length * change.abs().sum(dim=1).mean() / self.budget
+        return self.divergence * divergence + self.length * change.abs().sum(dim=1).mean() / self.budget

@@ -71,6 +71,7 @@ SETTINGS: list[dict[str, Any]] = [{"kind": kind, **NEEDED.get(kind, {})} for kin
     {"kind": "transfer_learning", "freeze": 2, "epochs": 2, "batch_size": 2, "learning_rate": 0.1},
     {"kind": "bido", "measure": "coco", "input_weight": 1.0, "label_weight": 50.0, "kernel_width": 1.0},
     {"kind": "poison_preserving", "generator": True, "norm": "largest", "passes": [1]},
+    {"kind": "poison_flipping", "generator": True, "share": 0.5, "norm": "largest", "passes": [1]},
     {"kind": "sca", "features": [3, 4], "backpropagate": False, "dropout": 0.1, "first_dictionary": "pretrained"},
     {"kind": "sca", "features": [3], "dictionary": "random", "stride": 2, "lambda": [0.25]},
     {"kind": "misleading_fakes", "continual": True, "continual_weight": 0.5, "epochs": 2},

@@ -88,9 +88,12 @@ def test_gradients_of_an_adversarys_training_turn_towards_the_wanted_ones(genera
 def test_the_generator_trains_its_code_too(asked: Question) -> None:
     lesson = prepare_lesson(asked.confidences, asked.images, (1,), 15, Seeds(0), logarithms=True)
 
+    def misalignment(released: Tensor, rows: Tensor) -> Tensor:
+        return lesson.misalignment(released, lesson.images[rows])
+
     def trained(**changes: float) -> tuple[PoisonGenerator, Tensor]:
         training = GeneratorTraining(0.2, steps=40, **changes)
-        found = training.run(lesson, unit(0.2, 0.01, "sum"), Seeds(0))
+        found = training.run(lesson.seen, misalignment, unit(0.2, 0.01, "sum"), Seeds(0))
         assert isinstance(found, PoisonGenerator)
         return found, found.code(lesson.seen)[0].square().mean() + (found.code(lesson.seen)[1] - 1).square().mean()
 
