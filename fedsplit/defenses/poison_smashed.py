@@ -2,15 +2,13 @@
 (against inversion networks as in He, Zhang and Lee, ACSAC 2019); our own form of it."""
 
 from functools import partial
-from typing import Annotated
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Generator, Tensor
 
-from fedsplit.defenses.base import Defense, Deployed
-from fedsplit.layers.lesson import prepare_lesson
-from fedsplit.numerics.poisoning import minimised, shrunk
+from fedsplit.defenses.base import Deployed, Poison
+from fedsplit.numerics.poisoning import shrunk
 from fedsplit.numerics.ridge import fit_ridge
 from fedsplit.records.images import Holding
 from fedsplit.seeding import Seeds
@@ -19,7 +17,7 @@ from fedsplit.split import Segments
 _HALVINGS = 8
 
 
-class PoisonSmashed(Defense):
+class PoisonSmashed(Poison):
     """Changes the smashed data of the deployed model a little, so that an inversion network that learns from them
     learns to rebuild worse, while the server's answer names the same class.
 
@@ -30,17 +28,9 @@ class PoisonSmashed(Defense):
     """
 
     budget: PositiveFloat = 0.2
-    """How far smashed data may move, as a share of its own length."""
+    """How far smashed data may move, as a share of its own length; for `rate`, of its root mean square size."""
     margin: NonNegativeFloat = 0.01
     """By how much the largest confidence stays ahead of every other, or by as much as it was where that is less."""
-    steps: PositiveInt = 100
-    """Of Adam, for the client's own rows, and for each that is asked for."""
-    rate: PositiveFloat = 0.05
-    """Of Adam, as a share of the budget, for a value of the root mean square size of its sample."""
-    passes: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 20)
-    """Over the client's rows, after which its inversion networks are looked at; 0 is as they were drawn."""
-    rows: PositiveInt = 128
-    """That a client plays the adversary with, at most; as many others are those it protects."""
 
     @property
     def caveat(self) -> str:
@@ -53,16 +43,18 @@ class PoisonSmashed(Defense):
         with torch.no_grad():
             smashed = model.client(data.pixels)
         rebuild = fit_ridge(smashed.flatten(1), data.pixels.flatten(1)).predict
-        lesson = prepare_lesson(smashed, data.pixels, self.passes, self.rows, seeds, logarithms=False)
-        search = partial(minimised, step=partial(shrunk, budget=self.budget), steps=self.steps, rate=self.rate)
-        own = search(lambda some: lesson.misalignment(some, lesson.images), lesson.seen, scale=self._scale(lesson.seen))
+        lesson = self.lesson(smashed, data, seeds, logarithms=False)
+        step = partial(shrunk, budget=self.budget)
+        aim = partial(lesson.misalignment, images=lesson.images)
+        own = self.searched(aim, lesson.seen, step, self._scale(lesson.seen))
         directions = lesson.directions(own)
         plain = self.released
 
         def release(smashed: Tensor, rng: Generator) -> Tensor:
             smashed = plain.release(smashed, rng).detach()
             images = rebuild(smashed.flatten(1)).view(-1, *data.pixels.shape[1:])
-            found = search(lambda some: lesson.effect(directions, some, images), smashed, scale=self._scale(smashed))
+            aim = partial(lesson.effect, directions, images=images)
+            found = self.searched(aim, smashed, step, self._scale(smashed))
             return self._keeping_label(model, smashed, found)
 
         return Deployed(release=release, answer=plain.answer)
