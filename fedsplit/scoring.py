@@ -64,11 +64,17 @@ class Scoreboard:
         """All metrics by name, without intervals."""
         return {metric.name: self._mean(metric, guess) for metric in self.metrics}
 
-    def exhibit(self, headline: Metric, guess: Tensor, auxiliary: Auxiliary, smashed: Tensor) -> Exhibit:
+    def exhibit(
+        self, headline: Metric, guess: Tensor, auxiliary: Auxiliary, smashed: Tensor, clean: Tensor | None = None
+    ) -> Exhibit:
         """The targets that leak most, in the middle, and least, by the headline; a map of what was released of all.
 
-        smashed: (targets, *cut shape).
+        smashed: (targets, *cut shape). clean: the same, had the deployed clients changed nothing.
         """
+        released = smashed.detach().cpu().flatten(1)
+        before = None if clean is None else clean.detach().cpu().flatten(1)
+        if before is not None and torch.equal(before, released):
+            before = None
         measured = {metric.name: self.measure(metric, guess) for metric in self.metrics}
         sign = -1 if headline.more_leaks == "higher" else 1
         order = (sign * measured[headline.name].values).argsort(stable=True)
@@ -82,8 +88,9 @@ class Scoreboard:
             private=self.truth.images[picks].float(),
             anchor=mean_image(self.truth, auxiliary)[picks].float(),
             reconstruction=guess[picks.to(guess.device)].cpu().clamp(0, 1).float(),
-            map=principal_components(smashed.detach().cpu().flatten(1), _MAPPED).float(),
+            map=principal_components(released, _MAPPED, before).float(),
             labels=self.truth.labels,
+            clean=None if before is None else principal_components(before, _MAPPED).float(),
         )
 
     def _mean(self, metric: Metric, guess: Tensor) -> float | None:

@@ -133,7 +133,8 @@ def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed
     )
     # Nobody sends anything about a class.
     shown = torch.cat([_smashed(one) for one in exposed]) if wanted is None else torch.zeros(len(truth.labels), 1)
-    return outcome, board.exhibit(headline, guess, own, shown)
+    before = [one.clean for one in exposed if wanted is None and one.clean is not None]
+    return outcome, board.exhibit(headline, guess, own, shown, torch.cat(before) if before else None)
 
 
 def _truth(

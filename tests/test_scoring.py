@@ -215,6 +215,20 @@ def test_the_map_is_of_what_was_released_and_has_the_true_class_of_every_target(
     assert not exhibit.map[:, 8:].any(), "nine images span eight directions"
 
 
+def test_the_map_has_the_axes_of_what_would_have_been_seen_where_that_is_something_else() -> None:
+    truth, auxiliary = made()
+    clean, smashed = images(9, "clean").double(), images(9, "smashed").double()
+    exhibit = board(truth).exhibit(Mse(), truth.images, auxiliary, smashed, clean)
+    reference = PCA(8, svd_solver="full").fit(clean.flatten(1).numpy())
+    assert exhibit.clean is not None
+    for found, values in ((exhibit.clean, clean), (exhibit.map, smashed)):
+        expected = reference.transform(values.flatten(1).numpy())
+        assert np.allclose(found[:, :8].abs(), abs(expected), atol=1e-5)
+    same = board(truth).exhibit(Mse(), truth.images, auxiliary, smashed, smashed.clone())
+    assert same.clean is None
+    assert torch.equal(same.map, board(truth).exhibit(Mse(), truth.images, auxiliary, smashed).map)
+
+
 def test_ties_are_picked_in_the_order_of_targets() -> None:
     truth, auxiliary = made()
     assert board(truth).exhibit(Mse(), truth.images, auxiliary, truth.images).picks == (0, 4, 8)

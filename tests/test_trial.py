@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fedsplit.records.exhibit import Exhibit
 from fedsplit.records.outcome import Outcome
 from fedsplit.report.folder import RunFolder
 from fedsplit.report.page import write_report
@@ -66,3 +67,23 @@ def test_where_all_attacks_are_active_the_report_knows_no_ordinary_accuracy(tmp_
     assert row.utility.mean is None and row.hijacked is not None and row.hijacked.mean is not None
     page = write_report(tmp_path).read_text()
     assert "tests.active:Magnet (" in page
+
+
+def test_exhibits_of_changed_answers_have_the_true_ones_beside_them(tmp_path: Path) -> None:
+    changes = (
+        "defenses={poison: {kind: poison_flipping, share: 0.4, steps: 2, passes: [0]}}",
+        "threats=[{kind: confidences}, {kind: split_network}]",
+        "protocol.rounds=1",
+    )
+    outcomes = simulate(tiny.scenario(*changes), tmp_path, lambda _: None).outcomes
+    found = dict[tuple[str, str], Exhibit]()
+    for outcome, exhibit in zip(outcomes, RunFolder(tmp_path).exhibits(), strict=True):
+        found[outcome.defense, outcome.threat] = exhibit
+    assert len(found) == 4
+    changed = {key for key, exhibit in found.items() if exhibit.clean is not None}
+    assert changed == {("poison", "confidences")}
+    exhibit = found["poison", "confidences"]
+    assert exhibit.clean is not None
+    # Some are falsified, and the others are where they would have been.
+    same = (exhibit.map - exhibit.clean).abs().amax(dim=1) < 1e-6
+    assert 0 < int(same.sum()) < 16

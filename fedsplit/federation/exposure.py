@@ -25,10 +25,12 @@ _AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Exposure:
-    """The whole leak, and the data-set row behind each of its targets (which no threat passes on)."""
+    """The whole leak, and what no threat passes on: the data-set row behind each of its targets, and where deployed
+    clients act what would have been seen of each, (targets, *seen shape), had they not."""
 
     leak: Leak
     rows: Tensor
+    clean: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def expose(
         model=_model(plan, state, page.server) if observation.kind == "model" else None,
         learned=None if plan.hijacking is None else _learned(plan, trained, observation),
     )
-    return Exposure(leak, targets.rows)
+    return Exposure(leak, targets.rows, targets.clean)
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class _Targets:
     labels: Tensor | None = None
     head_gradients: Tensor | None = None
     returned: tuple[tuple[int, State], ...] = ()
+    clean: Tensor | None = None
 
 
 def _inference(
@@ -136,20 +139,22 @@ def _inference(
 ) -> _Targets:
     """One pass of the defended model over the targets, each answered by the client that holds it."""
     rows: list[Tensor] = []
-    smashed: list[Tensor] = []
+    seen: list[list[Tensor]] = []
     for client in clients:
         own = data.visitors[client]
         if not len(own):
             continue
         state = page.after(client if page.apart else None)
         # The targets themselves are defended, whatever the adversary knows.
-        shown = _shown(plan, state, page.server, deployed(page.round, client), observation)
-        smashed.append(_answered(plan, shown, own.pixels, plan.seeds("inference", page.round, client)))
+        ways = [deployed(page.round, client), *([_OPEN] if plan.defense.deploys else [])]
+        shown = [_shown(plan, state, page.server, way, observation) for way in ways]
+        seen.append([_answered(plan, one, own.pixels, plan.seeds("inference", page.round, client)) for one in shown])
         rows.append(own.rows)
     # Ascending rows: the order tells nothing about which client a target belongs to.
     joined = torch.cat(rows)
     order = joined.argsort()
-    return _Targets(joined[order], torch.cat(smashed)[order.to(plan.device)])
+    smashed, *clean = [torch.cat(parts)[order.to(plan.device)] for parts in zip(*seen, strict=True)]
+    return _Targets(joined[order], smashed, clean=clean[0] if clean else None)
 
 
 def _training(plan: Plan, page: Page, clients: Sequence[int]) -> _Targets:

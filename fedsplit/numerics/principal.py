@@ -7,18 +7,20 @@ _FITTED = 1000
 """Rows that the axes are found from, evenly spread over all: finding them costs the cube of their number."""
 
 
-def principal_components(rows: Tensor, count: int) -> Tensor:
+def principal_components(rows: Tensor, count: int, fitted: Tensor | None = None) -> Tensor:
     """(n, width) -> (n, count): the centred rows on their axes of largest variance, the largest first, in float64.
 
-    Exact up to 1,000 rows or columns. An axis points where its largest loading is positive, so that the same rows
-    always give the same map. Columns beyond the rank are zero. Where a value is not finite, all are nan.
+    fitted: (m, width), the rows whose centre and axes these are, where that is not `rows` itself. Exact up to 1,000 of
+    them, or columns. An axis points where its largest loading is positive, so that the same rows always give the same
+    map. Columns beyond the rank are zero. Where a value is not finite, all are nan.
     """
-    fitted = rows[:: max(1, -(-len(rows) // _FITTED))].double()
+    fitted = rows if fitted is None else fitted
     found = torch.zeros(len(rows), count, dtype=torch.float64)
-    if not bool(rows.isfinite().all()):
+    if not bool(rows.isfinite().all() and fitted.isfinite().all()):
         return found.fill_(torch.nan)
-    mean = fitted.mean(dim=0)
-    axes = _axes(fitted - mean, count)
+    some = fitted[:: max(1, -(-len(fitted) // _FITTED))].double()
+    mean = some.mean(dim=0)
+    axes = _axes(some - mean, count)
     found[:, : axes.shape[1]] = rows.double() @ axes - mean @ axes
     return found
 

@@ -15,6 +15,8 @@ class Exhibit:
     thrice, and the attack's guesses.
     map: (targets, components) principal components of the smashed data as released, the largest first.
     labels: (targets,) true classes.
+    clean: (targets, components), where deployed clients change what is seen of the targets: what would have been seen
+    otherwise, on the same axes, which then are its own principal ones. None where nothing is changed.
     """
 
     values: tuple[tuple[str, Tensor], ...]
@@ -25,3 +27,4 @@ class Exhibit:
     reconstruction: Tensor
     map: Tensor
     labels: Tensor
+    clean: Tensor | None = None

@@ -25,6 +25,8 @@ def packed(exhibits: Sequence[Exhibit]) -> bytes:
         tensors[f"{index}.reconstruction"] = exhibit.reconstruction
         tensors[f"{index}.map"] = exhibit.map
         tensors[f"{index}.labels"] = exhibit.labels
+        if exhibit.clean is not None:
+            tensors[f"{index}.clean"] = exhibit.clean
         for position, (_, values) in enumerate(exhibit.values):
             tensors[f"{index}.values.{position}"] = values
     names = [[name for name, _ in exhibit.values] for exhibit in exhibits]
@@ -55,4 +57,5 @@ def _exhibit(index: int, metrics: list[str], tensors: dict[str, Tensor]) -> Exhi
         reconstruction=tensors[f"{index}.reconstruction"],
         map=tensors[f"{index}.map"],
         labels=tensors[f"{index}.labels"],
+        clean=tensors.get(f"{index}.clean"),
     )

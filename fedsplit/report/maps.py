@@ -1,4 +1,5 @@
-"""Released smashed data in two dimensions, by class: what an onlooker could tell apart without any attack.
+"""Released smashed data in two dimensions, by class: what an onlooker could tell apart without any attack, and how
+far it was moved where deployed clients change it.
 
 Principal components (Pearson 1901), and UMAP (McInnes, Healy, Melville, arXiv 1802.03426, 2018) where it is installed.
 """
@@ -9,12 +10,15 @@ from importlib import import_module
 from types import ModuleType
 
 import torch
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from fedsplit.records.exhibit import Exhibit
-from fedsplit.report.canvas import FAINT, INK, MOST_CLASSES, canvas, class_looks, note
+from fedsplit.report.canvas import FAINT, INK, MOST_CLASSES, SOFT, canvas, class_looks, note
 from fedsplit.report.rows import Row, Summary
 
 _PANELS_ACROSS = 4
@@ -26,7 +30,8 @@ _NEIGHBOURS = 15
 
 
 def component_map(summary: Summary, threat: str) -> Figure | None:
-    """Per defense, for its first seed, every target at its first two principal components, coloured by class.
+    """Per defense, for its first seed, every target at its first two principal components, coloured by class; hollow,
+    and joined to it, where it would have been had the deployed client changed nothing.
 
     None where there are more classes than colours.
     """
@@ -50,12 +55,14 @@ def _maps(summary: Summary, threat: str, project: Callable[[Tensor], Tensor], la
     figure = canvas(max(2.2 * across, 4.4) + 0.3, 2.25 * down + 0.35 + 0.25 * -(-len(classes) // _LEGEND_ACROSS))
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for axes, (row, exhibit) in zip(panels, shown, strict=False):
-        _cloud(axes, project(exhibit.map), exhibit.labels, classes)
+        _clouds(axes, exhibit, project, classes)
         axes.set_title(textwrap.fill(row.defense, _TITLE, max_lines=2, placeholder="…"), fontsize=9.5, color=INK)
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
     names = [summary.data.classes[label] if label < len(summary.data.classes) else f"{label}" for label in classes]
-    handles = panels[0].collections
+    handles: list[Artist] = list(panels[0].collections[: len(classes)])
+    if any(exhibit.clean is not None for _, exhibit in shown):
+        handles, names = [*handles, _hollow()], [*names, "had nothing been changed"]
     figure.legend(
         handles, names, loc="outside upper center", ncols=min(len(names), _LEGEND_ACROSS), fontsize=8.5, markerscale=2
     )
@@ -78,10 +85,20 @@ def _has_map(exhibit: Exhibit) -> bool:
     return bool(exhibit.map.isfinite().all() and exhibit.map.any())
 
 
-def _cloud(axes: Axes, places: Tensor, labels: Tensor, classes: list[int]) -> None:
+def _clouds(axes: Axes, exhibit: Exhibit, project: Callable[[Tensor], Tensor], classes: list[int]) -> None:
+    clean, count = exhibit.clean, len(exhibit.map)
+    # One projection of both, or their places would not compare.
+    places = project(exhibit.map if clean is None else torch.cat([exhibit.map, clean]))
     for label, look in zip(classes, class_looks(len(classes)), strict=True):
-        own = places[labels == label]
+        own = places[:count][exhibit.labels == label]
         axes.scatter(own[:, 0], own[:, 1], s=12, color=look.colour, marker=look.marker, alpha=0.75, linewidths=0)
+    if clean is not None:
+        _moves(axes, places[count:], places[:count])
+        for label, look in zip(classes, class_looks(len(classes)), strict=True):
+            own = places[count:][exhibit.labels == label]
+            axes.scatter(
+                own[:, 0], own[:, 1], s=12, facecolor="none", edgecolor=look.colour, marker=look.marker, linewidths=0.5
+            )
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_box_aspect(1)
     axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
@@ -89,6 +106,15 @@ def _cloud(axes: Axes, places: Tensor, labels: Tensor, classes: list[int]) -> No
     for spine in axes.spines.values():
         spine.set_visible(True)
         spine.set_color(FAINT)
+
+
+def _moves(axes: Axes, before: Tensor, after: Tensor) -> None:
+    lines = torch.stack([before[:, :2], after[:, :2]], dim=1)
+    axes.add_collection(LineCollection([*lines.numpy()], colors=SOFT, linewidths=0.4, alpha=0.5, zorder=0.5))
+
+
+def _hollow() -> Line2D:
+    return Line2D([], [], linestyle="none", marker="o", markersize=3, markerfacecolor="none", markeredgecolor=SOFT)
 
 
 def _umap() -> ModuleType | None:

@@ -138,6 +138,8 @@ _INFORMATION = (
 )
 _COMPONENTS = (
     "What the targets released, as the adversary sees it, at the first two principal components of each defense, for "
-    "the first seed. Each panel has a scale of its own. Classes that lie apart can be told without any attack."
+    "the first seed. Each panel has a scale of its own. Classes that lie apart can be told without any attack. Where "
+    "deployed clients change what they show, the components are those of what they would have shown: hollow marks, "
+    "each joined to what was shown instead."
 )
 _NEIGHBOURS = "The same released data; neighbours are kept near each other, and distances between clouds mean little."

@@ -9,7 +9,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Generator, Tensor
 
-from fedsplit.defenses.base import Defense
+from fedsplit.defenses.base import Defense, Deployed
 from fedsplit.defenses.gaussian_noise import GaussianNoise
 from fedsplit.defenses.sparse_standard import SparseStandard
 from fedsplit.errors import EngineError
@@ -25,6 +25,7 @@ from fedsplit.protocols.parallel import Parallel
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
 from fedsplit.records.images import Holding
 from fedsplit.records.leak import Asset, LeakKind, closure
+from fedsplit.split import Segments
 from fedsplit.threats.base import THREATS, AnyThreat, Threat
 from tests.defenses import plugins
 from tests.federation.builders import auxiliary, images, plan_of, train
@@ -426,3 +427,28 @@ def test_targets_need_not_be_trained_on(tmp_path: Path) -> None:
     assert exposure.rows.tolist() == [500, 501, 502, 503, 504]
     segment = plan.prepare(plan.segments().client, trained.standing.client, training=False)
     torch.testing.assert_close(smashed_of(exposure), segment(test.pixels).detach())
+
+
+@pytest.mark.parametrize("kind", ["inference", "hidden", "answers"])
+def test_beside_what_deployed_clients_show_is_what_they_would_have_shown(kind: LeakKind, tmp_path: Path) -> None:
+    found, plain = trained_with(tmp_path / "own", defense=Surer(by=3.0)), trained_with(tmp_path / "plain")
+    exposure, bare = seen(found, kind), seen(plain, kind)
+    assert bare.clean is None and exposure.clean is not None
+    torch.testing.assert_close(exposure.clean, smashed_of(bare))
+    assert torch.equal(smashed_of(exposure), exposure.clean) == (kind != "answers")
+    assert torch.equal(exposure.rows, bare.rows)
+    assert not any(value is exposure.clean for value in tensors_of(exposure.leak))
+
+
+def test_nothing_is_beside_what_crossed_in_training(tmp_path: Path) -> None:
+    assert seen(trained_with(tmp_path, defense=Surer(by=3.0)), "training").clean is None
+
+
+class Surer(Defense):
+    """Deployed clients answer with less doubt."""
+
+    by: float
+
+    def deploy(self, model: Segments, data: Holding, rng: Generator) -> Deployed:
+        del model, data, rng
+        return Deployed(self.released.release, lambda _, some: some**self.by / (some**self.by).sum(dim=1, keepdim=True))

@@ -42,6 +42,19 @@ def test_the_sign_hangs_on_the_axis_alone(count: int, width: int) -> None:
     assert all(float(axes[at, number]) > 0 for number, at in enumerate(heaviest))
 
 
+@settings(max_examples=20)
+@given(st.integers(2, 30), st.integers(1, 30), st.integers(0, 5))
+def test_rows_are_projected_on_the_axes_of_others(count: int, width: int, seed: int) -> None:
+    others, data = rows(count, width, seed), rows(7, width, seed + 100) + 2
+    known = min(3, count - 1, width)
+    reference = PCA(known, svd_solver="full").fit(others.numpy())
+    signs = (principal_components(others, known) * torch.from_numpy(reference.transform(others.numpy()))).sum(0).sign()
+    expected = torch.from_numpy(reference.transform(data.numpy())) * signs
+    torch.testing.assert_close(principal_components(data, 3, others)[:, :known], expected, rtol=1e-5, atol=1e-5)
+    both = principal_components(torch.cat([others, data]), 3, others)
+    torch.testing.assert_close(both[:count], principal_components(others, 3))
+
+
 def test_many_rows_are_projected_on_nearly_the_best_axes() -> None:
     data = rows(4500, 20)
     best = torch.from_numpy(PCA(2, svd_solver="full").fit_transform(data.numpy()))
@@ -60,3 +73,5 @@ def test_what_is_not_finite_has_no_map(odd: float) -> None:
     data = rows(9, 4)
     data[3, 2] = odd
     assert principal_components(data, 2).isnan().all()
+    assert principal_components(data, 2, rows(9, 4)).isnan().all()
+    assert principal_components(rows(9, 4), 2, data).isnan().all()

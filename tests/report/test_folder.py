@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,16 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         assert torch.equal(getattr(back, name), getattr(exhibit, name))
     for (_, found), (_, expected) in zip(back.values, exhibit.values, strict=True):
         assert torch.equal(found, expected)
+
+
+def test_what_would_have_been_seen_is_read_back_where_it_is_known(tmp_path: Path) -> None:
+    outcome, exhibit = attacked(UNDEFENDED, 0, 9)
+    both = [exhibit, replace(exhibit, clean=exhibit.map + 1)]
+    cell = RunFolder(tmp_path).cell("a")
+    cell.keep(cell_files(joined((outcome, exhibit), (outcome, exhibit)), both))
+    one, other = cell.exhibits()
+    assert one.clean is None and other.clean is not None
+    assert torch.equal(other.clean, exhibit.map + 1)
 
 
 def test_join_round_trip(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from matplotlib.collections import LineCollection
 from torch import Tensor
 
 from fedsplit.records.exhibit import Exhibit
@@ -21,11 +22,13 @@ class Mapper:
     """Stands for UMAP: notes what it is asked for, and turns the plane of the last two components."""
 
     asked: dict[str, object]
+    rows: int
 
     def __init__(self, **asked: object) -> None:
         type(self).asked = asked
 
     def fit_transform(self, data: np.ndarray) -> np.ndarray:
+        type(self).rows = len(data)
         return -data[:, -2:]
 
 
@@ -59,6 +62,26 @@ def test_every_target_of_the_first_seed_is_at_its_first_two_components_in_the_co
     assert [text.get_text() for text in legend.get_texts()] == list(CLASSES)
 
 
+def test_where_it_would_have_been_is_hollow_and_joined_to_where_it_is() -> None:
+    clean = exhibit_of(summary_of(), "none").map.flip(1) + 0.5
+    summary = summary_of(clean=clean)
+    with style():
+        figure, plain = component_map(summary, THREAT), component_map(summary_of(), THREAT)
+    assert figure is not None and plain is not None
+    exhibit, axes = exhibit_of(summary, "none"), figure.axes[0]
+    moves = next(one for one in axes.collections if isinstance(one, LineCollection))
+    filled, hollow = clouds(axes)[:3], [one for one in axes.collections if one is not moves][3:]
+    for label in range(3):
+        own = exhibit.labels == label
+        assert np.allclose(filled[label], exhibit.map[own, :2])
+        assert np.allclose(np.asarray(hollow[label].get_offsets()), clean[own, :2])
+        assert not np.size(hollow[label].get_facecolor())
+    ends = np.stack([np.asarray(segment) for segment in moves.get_segments()])
+    assert np.allclose(ends, torch.stack([clean[:, :2], exhibit.map[:, :2]], dim=1))
+    legends = [[text.get_text() for text in one.legends[0].get_texts()] for one in (figure, plain)]
+    assert legends == [[*CLASSES, "had nothing been changed"], [*CLASSES]]
+
+
 def test_classes_without_names_are_numbers_and_too_many_are_not_drawn() -> None:
     summary = summary_of(labels=torch.arange(24) % 5)
     with style():
@@ -85,6 +108,10 @@ def test_with_umap_there_is_a_second_map_of_all_components(monkeypatch: pytest.M
     exhibit = exhibit_of(summary, "none")
     for label, cloud in enumerate(clouds(figure.axes[0])):
         assert np.allclose(cloud, -exhibit.map[exhibit.labels == label, -2:])
+    assert Mapper.rows == 24
+    with style():
+        neighbour_map(summary_of(clean=exhibit.map + 1), THREAT)
+    assert Mapper.rows == 48, "both are placed together"
     assert Mapper.asked["n_components"] == 2 and Mapper.asked["random_state"] == 0 and Mapper.asked["n_jobs"] == 1
 
 
