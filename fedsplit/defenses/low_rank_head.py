@@ -53,8 +53,7 @@ class LowRankHead(Defense):
             return Defense.server_penalty(self, step)
         assert step.logits is not None and step.labels is not None, "a scenario that keeps labels back is refused"
         wanted = self.scale * tempered_loss(step.logits, step.labels, self.power)
-        missing = wanted - F.cross_entropy(step.logits, step.labels, reduction="none")
-        return missing.mean() if step.weights is None else (missing * step.weights).sum() / step.weights.sum()
+        return step.mean(wanted - F.cross_entropy(step.logits, step.labels, reduction="none"))
 
 
 class _Factored(Model):

@@ -41,6 +41,11 @@ class Progress:
         """Rounds after this one."""
         return self.rounds - self.round
 
+    @property
+    def share(self) -> float:
+        """Of the training that is done with this round: 1 in the last one."""
+        return self.round / self.rounds
+
 
 ONLY_ROUND = Progress(1, 1)
 """Of a training that is not parted into rounds."""
@@ -59,6 +64,10 @@ class ServerStep:
     labels: Tensor | None
     weights: Tensor | None = None
     progress: Progress = ONLY_ROUND
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Of (n,) values of the rows, as the task loss weighs them."""
+        return values.mean() if self.weights is None else (values * self.weights).sum() / self.weights.sum()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from fedsplit.defenses.none import Undefended
 from fedsplit.engines.inline import Inline
 from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.cohort import Task, Update
-from fedsplit.federation.ledger import Recording
+from fedsplit.federation.ledger import Page, Recording
 from fedsplit.federation.messages import Opening
 from fedsplit.federation.optimizer import StochasticGradientDescent
 from fedsplit.federation.plan import Plan, state_of
@@ -92,6 +92,19 @@ def train(
     return Inline().train(
         Training(protocol, plan, start, data, recording, checkpoint or Checkpoint(cell, "this federation"))
     )
+
+
+class StopsAfter(Checkpoint):
+    """Is interrupted once a round is on disk."""
+
+    def __init__(self, cell: Path, fingerprint: str, last: int) -> None:
+        super().__init__(cell, fingerprint)
+        self.last = last
+
+    def save(self, standing: Standing, page: Page | None) -> None:
+        super().save(standing, page)
+        if standing.round == self.last:
+            raise KeyboardInterrupt
 
 
 def local_round(

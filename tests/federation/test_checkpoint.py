@@ -19,23 +19,10 @@ from fedsplit.federation.trained import Standing
 from fedsplit.models.lenet import LeNet
 from fedsplit.protocols.parallel import Parallel
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
-from tests.federation.builders import bits, federation, plan_of, train
+from tests.federation.builders import StopsAfter, bits, federation, plan_of, train
 
 RECORDING = Recording(training=(1, 3), inference=(3, 5))
 KEPT: dict[str, Any] = {"optimizer": Adam(learning_rate=0.01, state="keep"), "defense": GaussianNoise(std=0.1)}
-
-
-class StopsAfter(Checkpoint):
-    """Is interrupted once a round is on disk."""
-
-    def __init__(self, cell: Path, fingerprint: str, last: int) -> None:
-        super().__init__(cell, fingerprint)
-        self.last = last
-
-    def save(self, standing: Standing, page: Page | None) -> None:
-        super().save(standing, page)
-        if standing.round == self.last:
-            raise KeyboardInterrupt
 
 
 def files(cell: Path) -> set[str]:
