@@ -168,11 +168,12 @@ class Family(Generic[Member]):
 
 
 def shipped_kinds(family: str) -> tuple[str, ...]:
-    """The file names in a family's folder, found without importing one of them."""
+    """The file names in a family's folder, found without importing one of them. What several members share stands
+    beside them in `base`, or `<what>_base`."""
     spec = importlib.util.find_spec(f"fedsplit.{family}")
     assert spec is not None and spec.submodule_search_locations is not None, f"fedsplit.{family} is not a folder"
     names = (module.name for module in pkgutil.iter_modules(list(spec.submodule_search_locations)))
-    return tuple(sorted(name for name in names if name != "base"))
+    return tuple(sorted(name for name in names if not name.endswith("base")))
 
 
 def _import(family: str, kind: str, target: str) -> object:

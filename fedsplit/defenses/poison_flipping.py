@@ -9,7 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedsplit.defenses.base import Answer, AnswerPoison
+from fedsplit.defenses.base import Answer
+from fedsplit.defenses.poison_base import AnswerPoison
 from fedsplit.layers.flip_choice import train_flip_choice
 from fedsplit.layers.lesson import Lesson
 from fedsplit.numerics.poisoning import swapped, unit

@@ -6,7 +6,8 @@ from functools import partial
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from fedsplit.defenses.base import Answer, AnswerPoison
+from fedsplit.defenses.base import Answer
+from fedsplit.defenses.poison_base import AnswerPoison
 from fedsplit.layers.lesson import Lesson
 from fedsplit.numerics.poisoning import Step, unit
 from fedsplit.seeding import Seeds

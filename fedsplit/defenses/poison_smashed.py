@@ -7,7 +7,8 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Generator, Tensor
 
-from fedsplit.defenses.base import Deployed, Poison
+from fedsplit.defenses.base import Deployed
+from fedsplit.defenses.poison_base import Poison
 from fedsplit.numerics.poisoning import shrunk
 from fedsplit.numerics.ridge import fit_ridge
 from fedsplit.records.images import Holding
