@@ -9,10 +9,14 @@ import argparse
 import json
 import os
 import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparse_coding.figure import Goal
+import torch
+from sparse import load, printed
+from sparse_coding.figure import Figure, Goal
 
 from fedsplit.component import Trust
 from fedsplit.document import Plain
@@ -42,6 +46,7 @@ AT_RANDOM: dict[str, Plain] = {"kind": "medical_mnist", "limit": 12000, "near_du
 # set, which is the ideal case, or clothes.
 BEHIND: dict[str, Plain] = {
     "threads": 2,
+    "engine": {"kind": "inline"},
     "dataset": {"kind": "mnist", "limit": 30000},
     "roles": {"private": 0.4, "test": 0.1, "auxiliary": 0.35, "public": 0.0, "evaluation": 0.15},
     "partition": {"kind": "equal", "clients": 4},
@@ -119,38 +124,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="run the cases whose name begins with this")
     wanted = parser.parse_args().only
-    results = {case.name: measured(case) for case in CASES if case.name.startswith(wanted)}
-    print(json.dumps(results))
+    print(f"{time.strftime('%Y-%m-%d %H:%M')}, torch {torch.__version__}, {load()}", flush=True)
+    cases = [case for case in CASES if case.name.startswith(wanted)]
+    figures = {figure.name: printed(figure) for case in cases for figure in measured(case)}
+    print(f"{time.strftime('%H:%M')}, {load()}")
+    print(json.dumps(figures))
 
 
-def measured(case: Case) -> dict[str, float | None]:
-    """Runs a case and prints its line of the table."""
+def measured(case: Case) -> Iterator[Figure]:
+    """Runs a case: its scores, with the interval of their mean where there is one, and the trivial guesses'."""
     scenario = parse(
         {"name": "benchmark", "targets": {"from": "private", "count": 400}, **case.scenario}, Trust(plugins=False)
     )
     with tempfile.TemporaryDirectory() as folder:
         # What an attack takes holds the training of its generator.
         os.environ["FEDSPLIT_CACHE"] = folder
-        outcomes = simulate(scenario, Path(folder), lambda _: None).outcomes
-    found: dict[str, float | None] = {"accuracy": outcomes[0].utility.accuracy}
+        outcomes = simulate(scenario, Path(folder) / "run", lambda _: None).outcomes
+    for name, value, interval in scored(outcomes):
+        yield Figure(f"{case.name}: {name}", value, interval or (value, value), case.goals.get(name))
+
+
+def scored(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, float, tuple[float, float] | None]]:
+    """Name, mean and interval."""
+    yield "accuracy", outcomes[0].utility.accuracy, None
     for outcome in outcomes:
-        found |= {f"{outcome.attack} {name}": score.mean for name, score in outcome.scores.items()}
-        found[f"{outcome.attack} seconds"] = outcome.seconds
-        found[f"{outcome.attack} valid"] = float(outcome.valid)
+        for name, score in outcome.scores.items():
+            interval = None if score.low is None or score.high is None else (score.low, score.high)
+            if score.mean is not None:
+                yield f"{outcome.attack} {name}", score.mean, interval
+        yield f"{outcome.attack} seconds", outcome.seconds, None
+        yield f"{outcome.attack} valid", float(outcome.valid), None
     if "psnr" in outcomes[0].scores:
-        found["best psnr"] = max(outcome.scores["psnr"].mean or 0.0 for outcome in outcomes)
-    found |= anchors(outcomes[0])
-    print(f"{case.name}")
-    for name, value in found.items():
-        goal = case.goals.get(name)
-        verdict = "" if goal is None or value is None else f"   {goal.judged(value)}"
-        print(f"  {name:50} {value:10.4f}{verdict}", flush=True)
-    return found
-
-
-def anchors(outcome: Outcome) -> dict[str, float | None]:
-    """The trivial guesses' scores."""
-    return {f"{anchor} {name}": value for anchor, scores in outcome.anchors.items() for name, value in scores.items()}
+        yield "best psnr", max(outcome.scores["psnr"].mean or 0.0 for outcome in outcomes), None
+    for anchor, scores in outcomes[0].anchors.items():
+        yield from ((f"{anchor} {name}", value, None) for name, value in scores.items() if value is not None)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ SHAPES: list[Shape] = [(1, 28, 28), (3, 32, 32)]
 generators: TypeAdapter[ImageGenerator] = TypeAdapter(AnyGenerator)
 
 
-@pytest.fixture(params=SETTINGS, ids=lambda settings: "-".join(map(str, settings.values()))[:40])
+# Numbered, since a file has another name in every process.
+@pytest.fixture(params=SETTINGS, ids=[f"{settings['kind']}-{number}" for number, settings in enumerate(SETTINGS)])
 def generator(request: pytest.FixtureRequest) -> ImageGenerator:
     return generators.validate_python(request.param)
 

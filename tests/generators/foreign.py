@@ -45,9 +45,14 @@ def plain() -> nn.Module:
 
 
 @lru_cache
+def _kept() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="fedsplit-tests-")
+
+
+@lru_cache
 def stored() -> Path:
-    """A TorchScript file that stays for the whole session."""
-    return scripted(plain(), Path(tempfile.mkdtemp(prefix="fedsplit-tests-")) / "plain.pt")
+    """A TorchScript file that stays as long as this process."""
+    return scripted(plain(), Path(_kept().name) / "plain.pt")
 
 
 NETWORKS = """
