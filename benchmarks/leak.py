@@ -114,7 +114,10 @@ CASES = (
     Case(
         "plug and play, digits",
         {**BEHIND, "threats": [{"kind": "plug_and_play"}]},
-        {f"{PLUG_AND_PLAY} attack_accuracy": Goal("at least", 0.9), f"{PLUG_AND_PLAY} seconds": Goal("at most", 900)},
+        {
+            f"{PLUG_AND_PLAY} attack_accuracy_top1": Goal("at least", 0.9),
+            f"{PLUG_AND_PLAY} seconds": Goal("at most", 900),
+        },
     ),
     Case("plug and play, clothes", {**BEHIND, "threats": [{"kind": "plug_and_play", "auxiliary": CLOTHES}]}, {}),
 )

@@ -1,5 +1,6 @@
 """Writes what benchmarks printed into docs/performance.md: after `python benchmarks/exchange.py > exchange.log`, and as
-many others, `python docs/speeds.py exchange.log ...` replaces the whole table by the lines of these files."""
+many others, `python docs/speeds.py exchange.log ...` puts the lines of these files in the place of all that the table
+had of their scripts."""
 
 import argparse
 import re
@@ -19,21 +20,35 @@ FIGURE = re.compile(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("logs", type=Path, nargs="+", help="<name of the script>.log each, or <name>-<part>.log")
-    rows = "".join(row for log in parser.parse_args().logs for row in table(log))
+    logs = parser.parse_args().logs
     before, rest = PERFORMANCE.read_text(encoding="utf-8").split(OPENING)
-    _, after = rest.split(CLOSING)
+    old, after = rest.split(CLOSING)
+    anew = tuple(f"| {script(log)} |" for log in logs)
+    kept = [row for row in old.removeprefix(HEADER).splitlines(keepends=True) if not row.startswith(anew)]
+    rows = "".join([*kept, *(row for log in logs for row in table(log))])
     PERFORMANCE.write_text(f"{before}{OPENING}{HEADER}{rows}{CLOSING}{after}", encoding="utf-8")
+
+
+def script(log: Path) -> str:
+    """Whose output it is."""
+    return log.stem.partition("-")[0]
 
 
 def table(log: Path) -> Iterator[str]:
     """A row of the table for each figure in a log. Raises ValueError where there is none."""
-    script = log.stem.partition("-")[0]
     found = [match for line in log.read_text(encoding="utf-8").splitlines() if (match := FIGURE.match(line))]
     if not found:
         raise ValueError(f"{log}: no figure of a benchmark is in it")
     for match in found:
         goal = match["goal"].replace("MISSED", "**missed**")
-        cells = (script, match["name"], match["best"], f"{match['least']} to {match['most']}", goal, match["remark"])
+        cells = (
+            script(log),
+            match["name"],
+            match["best"],
+            f"{match['least']} to {match['most']}",
+            goal,
+            match["remark"],
+        )
         yield "| " + " | ".join(cell.strip() for cell in cells) + " |\n"
 
 
