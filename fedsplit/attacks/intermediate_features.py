@@ -2,21 +2,17 @@
 (Qiu, Fang, Yu, Chen, Qiu and Xia, "A closer look at GAN priors: exploiting intermediate features for enhanced model
 inversion attacks", ECCV 2024)."""
 
-from typing import ClassVar
-
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from fedsplit.attacks.base import Check, ClassAttack
-from fedsplit.image_search import ImageSearch
+from fedsplit.attacks.image_search_base import ImageSearch
 from fedsplit.layers.class_search import ClassSearch, Refined
 from fedsplit.layers.feature_search import FeatureSearch
 from fedsplit.records.images import Shape
-from fedsplit.records.leak import Asset
 from fedsplit.seeding import Seeds
 
 
-class IntermediateFeatures(ImageSearch, ClassAttack):
+class IntermediateFeatures(ImageSearch):
     """Finds styles as `plug_and_play` does. Then it moves the features behind the first block of the generator's
     synthesis, within an l1 ball about where they were, then those behind the second block within a larger ball, and so
     on; behind every block an image keeps what it was where that was nearer to its class, in crops that are the same for
@@ -26,9 +22,6 @@ class IntermediateFeatures(ImageSearch, ClassAttack):
     fool the model alone. The published radii are absolute, for features of StyleGAN; these are shares of the features'
     own l1 norm, so that generators of any size are moved alike. Styles stay where the first search left them.
     """
-
-    needs: ClassVar[frozenset[Asset]] = frozenset({Asset.SCORES})
-    controls: ClassVar[frozenset[Check]] = frozenset({"parameters_moved", "loss_fell"})
 
     blocks: PositiveInt = 4
     """Behind how many blocks of the synthesis features are moved, where it has so many before the last."""

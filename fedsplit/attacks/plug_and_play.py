@@ -1,18 +1,14 @@
 """Images of a model's classes, found among those that a generator can make (Struppek, Hintersdorf, De Almeida Correia,
 Adler and Kersting, "Plug & Play attacks: towards robust and flexible model inversion attacks", ICML 2022)."""
 
-from typing import ClassVar
-
 from torch import Tensor
 
-from fedsplit.attacks.base import Check, ClassAttack
-from fedsplit.image_search import ImageSearch
+from fedsplit.attacks.image_search_base import ImageSearch
 from fedsplit.layers.class_search import ClassSearch, Refined
-from fedsplit.records.leak import Asset
 from fedsplit.seeding import Seeds
 
 
-class PlugAndPlay(ImageSearch, ClassAttack):
+class PlugAndPlay(ImageSearch):
     """A generator learns from the attacker's own images, unlabelled; among its images those of a class are looked for.
 
     In four stages. Of many samples of the generator, those that the model takes for the class are where the search
@@ -23,9 +19,6 @@ class PlugAndPlay(ImageSearch, ClassAttack):
     Random samples of the generator are the anchor to beat. Crops are published for images of 224 pixels; these are
     shares of the image, whatever its size.
     """
-
-    needs: ClassVar[frozenset[Asset]] = frozenset({Asset.SCORES})
-    controls: ClassVar[frozenset[Check]] = frozenset({"parameters_moved", "loss_fell"})
 
     def refined(self, search: ClassSearch, label: int, styles: Tensor, seeds: Seeds) -> Refined:
         """The images that they make."""

@@ -195,8 +195,8 @@ def _recipe(generator: ImageGenerator, images: Tensor, labels: Tensor | None, se
         "threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("fedsplit", "torch")},
     }
-    if generator.content:
-        told["content"] = generator.content
+    if content := generator.content:
+        told["content"] = content
     return json.dumps(told, sort_keys=True)
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from fedsplit.layers.synthesizer import Block, Stage, Synthesizer, chained
+from fedsplit.layers.synthesizer import Block, ChainedSynthesizer, Stage
 from fedsplit.records.images import Shape
 
 _SLOPE = 0.2
@@ -17,7 +17,7 @@ _LAYER = _ENDING = 2
 """Modules of a hidden layer, and of the last one, of a generator."""
 
 
-class DenseSynthesizer(Synthesizer):
+class DenseSynthesizer(ChainedSynthesizer):
     """A style is the latent and the embedding of its class; without classes it is the latent."""
 
     def __init__(self, image: Shape, latents: int, widths: tuple[int, ...], classes: int | None) -> None:
@@ -31,10 +31,6 @@ class DenseSynthesizer(Synthesizer):
     def mapping(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """(n, latents), (n,) -> (n, latents + classes)."""
         return _joined(latents, labels, self.embedding)
-
-    def synthesis(self, styles: Tensor) -> Tensor:
-        """(n, latents + classes) -> (n, *image)."""
-        return chained(self.blocks, Stage(styles), styles)
 
     @property
     def blocks(self) -> tuple[Block, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedsplit.layers.pyramid import Level, pyramid
-from fedsplit.layers.synthesizer import Block, Stage, Synthesizer, chained
+from fedsplit.layers.synthesizer import Block, ChainedSynthesizer, Stage
 from fedsplit.records.images import Shape
 
 _SLOPE = 0.2
@@ -19,7 +19,7 @@ _GAIN = math.sqrt(2 / (1 + _SLOPE**2))
 _SMALL = 1e-8
 
 
-class StyleSynthesizer(Synthesizer):
+class StyleSynthesizer(ChainedSynthesizer):
     """A mapping network turns latents into styles; a constant becomes an image, level by level, and every convolution
     on the way is scaled by the style. The noise that is added behind each of them was drawn once, so that the same
     style always gives the same image; how strong it is is learned."""
@@ -46,10 +46,6 @@ class StyleSynthesizer(Synthesizer):
         """(n, latents) -> (n, styles); of a latent only the direction counts."""
         del labels
         return self.to_styles(latents * (latents.square().mean(dim=1, keepdim=True) + _SMALL).rsqrt())
-
-    def synthesis(self, styles: Tensor) -> Tensor:
-        """(n, styles) -> (n, *image)."""
-        return chained(self.blocks, Stage(styles), styles)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """(n, latents) -> (n, *image). Draws from torch's global generator, in training alone."""

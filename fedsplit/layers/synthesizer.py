@@ -111,3 +111,16 @@ class Synthesizer(nn.Module, ABC):
         with torch.no_grad():
             self.mean_style.copy_(self.mapping(latents, chosen).mean(dim=0))
         return self
+
+
+class ChainedSynthesizer(Synthesizer):
+    """One whose synthesis is a chain of blocks."""
+
+    @property
+    @abstractmethod
+    def blocks(self) -> tuple[Block, ...]:
+        """In their order: the first is handed the styles, the last makes the images."""
+
+    def synthesis(self, styles: Tensor) -> Tensor:
+        """(n, style width) -> (n, channels, height, width)."""
+        return chained(self.blocks, Stage(styles), styles)

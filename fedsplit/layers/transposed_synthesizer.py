@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from fedsplit.layers.pyramid import pyramid
-from fedsplit.layers.synthesizer import Block, Stage, Synthesizer, chained
+from fedsplit.layers.synthesizer import Block, ChainedSynthesizer, Stage
 from fedsplit.records.images import Shape
 
 _SLOPE = 0.2
 _SMALL = 1e-8
 
 
-class TransposedSynthesizer(Synthesizer):
+class TransposedSynthesizer(ChainedSynthesizer):
     """A linear map gives coarse maps, and each transposed convolution doubles their size. A style is a latent."""
 
     def __init__(self, image: Shape, latents: int, width: int) -> None:
@@ -47,10 +47,6 @@ class TransposedSynthesizer(Synthesizer):
         """(n, latents), as they are."""
         del labels
         return latents
-
-    def synthesis(self, styles: Tensor) -> Tensor:
-        """(n, latents) -> (n, *image)."""
-        return chained(self.blocks, Stage(styles), styles)
 
     @property
     def blocks(self) -> tuple[Block, ...]:

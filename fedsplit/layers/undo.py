@@ -18,7 +18,7 @@ _AMPLE = 1.5
 _DIGITS = 0.75
 """Of the digits that crossed, the share to which such a convolution is undone."""
 _CHOOSING = 1e-4
-"""Relative residual to which one is undone that leaves a choice. Ten times as much loses three decibels."""
+"""Relative residual to which one is undone that leaves a choice: what is stopped earlier is blurred."""
 _LEAST_NOISE = 1e-4
 """Relative to their variance, of observations that leave a choice: to fit them better takes very many iterations."""
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsplit.generators.base import ImageGenerator
-from fedsplit.layers.synthesizer import Block, Stage, Synthesizer, Tell, chained, nothing
+from fedsplit.layers.synthesizer import Block, ChainedSynthesizer, Stage, Synthesizer, Tell, nothing
 from fedsplit.records.images import Shape
 from fedsplit.records.leak import Auxiliary, Leak
 from fedsplit.seeding import Seeds
@@ -16,7 +16,7 @@ SHAPE = (1, 12, 12)
 CLASSES = 3
 
 
-class BarSynthesizer(Synthesizer):
+class BarSynthesizer(ChainedSynthesizer):
     """Styles (n, 2): the angle of a bar, and how far it is from the middle."""
 
     def __init__(self, shape: Shape) -> None:
@@ -25,9 +25,6 @@ class BarSynthesizer(Synthesizer):
 
     def mapping(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         return latents
-
-    def synthesis(self, styles: Tensor) -> Tensor:
-        return chained(self.blocks, Stage(styles), styles)
 
     @property
     def blocks(self) -> tuple[Block, ...]:

@@ -17,7 +17,7 @@ from fedsplit.generators.base import ImageGenerator
 from fedsplit.layers.class_search import ClassSearch, told
 from fedsplit.layers.crops import Crops
 from fedsplit.layers.feature_search import FeatureSearch
-from fedsplit.layers.synthesizer import Block, Stage, Synthesizer, Tell, chained, nothing
+from fedsplit.layers.synthesizer import Block, ChainedSynthesizer, Stage, Synthesizer, Tell, nothing
 from fedsplit.reading import parse
 from fedsplit.records.images import Shape
 from fedsplit.records.reconstruction import Reconstruction
@@ -88,7 +88,7 @@ def test_it_finds_classes_that_no_style_leads_to() -> None:
     assert bool((confidences[1] > 0.9).all())
 
 
-class Line(Synthesizer):
+class Line(ChainedSynthesizer):
     """A style is an image already, and goes through blocks that change nothing; features are images, then."""
 
     def __init__(self) -> None:
@@ -96,9 +96,6 @@ class Line(Synthesizer):
 
     def mapping(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         return latents
-
-    def synthesis(self, styles: Tensor) -> Tensor:
-        return chained(self.blocks, Stage(styles), styles)
 
     @property
     def blocks(self) -> tuple[Block, ...]:

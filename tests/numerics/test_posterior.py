@@ -1,9 +1,13 @@
 """Posterior means against the textbook formula."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
 
+from fedsplit.numerics import posterior
+from fedsplit.numerics.active_set import conjugate_gradients
 from fedsplit.numerics.dictionary import Dictionary
 from fedsplit.numerics.pixel_posterior import from_correlations
 from fedsplit.numerics.posterior import from_planes, from_rows
@@ -68,6 +72,27 @@ def test_planes(make):
     for seen, precise, some in zip(observed, precision, found, strict=True):
         expected = textbook(matrix(about), seen.flatten(), precise.flatten(), prior.mean.flatten(), roots @ roots.T)
         torch.testing.assert_close(some.flatten(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_few_products_are_enough_where_places_differ_little(monkeypatch: pytest.MonkeyPatch):
+    atoms = normal(12, 6, 5, 5, name="atoms") * torch.logspace(-1.5, 0, 6, dtype=torch.float64)[None, :, None, None]
+    about = Dictionary(atoms, (20, 20), 1, 2)
+    truth = normal(2, 6, 20, 20, name="truth")
+    counts: dict[bool, int] = {True: 0, False: 0}
+
+    def counted(product, right, tolerance, iterations, inverse):
+        def counting(planes: Tensor, *, eased: bool) -> Tensor:
+            counts[eased] += 1
+            return product(planes)
+
+        conjugate_gradients(partial(counting, eased=False), right, tolerance, iterations)
+        return conjugate_gradients(partial(counting, eased=True), right, tolerance, iterations, inverse=inverse)
+
+    monkeypatch.setattr(posterior, "conjugate_gradients", counted)
+    seen = about.correlate(truth)
+    found = from_planes(about, seen, torch.full_like(seen, 1e6), white_prior(truth), 1e-9)
+    torch.testing.assert_close(found, truth, rtol=0, atol=1e-2)
+    assert counts[True] < counts[False] / 3
 
 
 def test_a_stationary_prior_has_the_covariance_of_what_is_stationary():

@@ -3,13 +3,13 @@ Correia, Adler and Kersting, "Plug & Play attacks: towards robust and flexible m
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
-from fedsplit.component import Component
+from fedsplit.attacks.base import Check, ClassAttack
 from fedsplit.generators.base import AnyGenerator, fitted
 from fedsplit.generators.style_gan import StyleGan
 from fedsplit.layers.class_search import ClassSearch, Refined, Scores, in_chunks, mirrors, told
@@ -19,7 +19,7 @@ from fedsplit.layers.synthesizer import Synthesizer
 from fedsplit.numerics.fingerprint import fingerprint_of
 from fedsplit.progress import track
 from fedsplit.records.images import Shape
-from fedsplit.records.leak import Leak
+from fedsplit.records.leak import Asset, Leak
 from fedsplit.records.reconstruction import Evidence, Reconstruction
 from fedsplit.seeding import Seeds
 
@@ -27,9 +27,9 @@ _SAMPLES = 256
 _Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class ImageSearch(Component):
+class ImageSearch(ClassAttack):
     """What attacks on classes have in common that look among the images of a generator, which learns from the
-    attacker's own images, unlabelled. Abstract: an attack says what becomes of a style that was found.
+    attacker's own images, unlabelled. Abstract as `Attack` is: a member says what becomes of a style that was found.
 
     Of many samples those that the model takes for the class are where the search starts; their styles are moved until
     random crops of their images lie near the class; of what is found, the images stay that the model takes for the
@@ -38,8 +38,9 @@ class ImageSearch(Component):
     beat.
     """
 
-    per_class: PositiveInt = 50
-    """Images that it hands back of each class."""
+    needs: ClassVar[frozenset[Asset]] = frozenset({Asset.SCORES})
+    controls: ClassVar[frozenset[Check]] = frozenset({"parameters_moved", "loss_fell"})
+
     generator: AnyGenerator = StyleGan()
     """What makes images."""
     truncation: _Share = 0.5
@@ -162,7 +163,7 @@ class ImageSearch(Component):
         ]
         if any(one.moved for one in found):
             parts.append(f"features moved for the better in {_mean([one.moved for one in found]):.0%} of the images")
-        return "; ".join([", ".join(parts), *([self.caveat] if self.caveat else [])])
+        return "; ".join(part for part in (", ".join(parts), self.caveat) if part)
 
 
 @dataclass(frozen=True)
