@@ -9,21 +9,21 @@ from fedsplit.numerics.dictionary import Dictionary
 from fedsplit.seeding import Seeds
 from tests.numerics.dictionaries import codes_and_images, dictionaries
 
-WAYS = pytest.mark.parametrize("few", [0, 9], ids=["convolutions", "windows"])
+WAYS = pytest.mark.parametrize("windows", [False, True], ids=["convolutions", "windows"])
 
 
-def products_of(dictionary: Dictionary, few: int) -> products.Products:
-    """As if so many channels were few."""
+def products_of(dictionary: Dictionary, windows: bool) -> products.Products:
+    """As if windows paid always, or never."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(products, "_FEW_CHANNELS", few)
+        patch.setattr(products, "_windows_pay", lambda _: windows)
         return products.products(dictionary)
 
 
 @WAYS
 @settings(max_examples=40)
 @given(dictionary=dictionaries())
-def test_they_are_those_of_the_dictionary(few: int, dictionary: Dictionary):
-    fast, (codes, images) = products_of(dictionary, few), codes_and_images(dictionary)
+def test_they_are_those_of_the_dictionary(windows: bool, dictionary: Dictionary):
+    fast, (codes, images) = products_of(dictionary, windows), codes_and_images(dictionary)
     synthesis, correlation = dictionary.synthesise(codes), dictionary.correlate(images)
     torch.testing.assert_close(fast.synthesise(codes), synthesis, rtol=0, atol=1e-12)
     torch.testing.assert_close(fast.residual(images, codes), images - synthesis, rtol=0, atol=1e-12)
@@ -33,8 +33,8 @@ def test_they_are_those_of_the_dictionary(few: int, dictionary: Dictionary):
 @WAYS
 @settings(max_examples=40)
 @given(dictionary=dictionaries())
-def test_what_is_written_in_place_is_no_other(few: int, dictionary: Dictionary):
-    fast, (codes, images) = products_of(dictionary, few), codes_and_images(dictionary)
+def test_what_is_written_in_place_is_no_other(windows: bool, dictionary: Dictionary):
+    fast, (codes, images) = products_of(dictionary, windows), codes_and_images(dictionary)
     arranged, room = fast.arrange(codes.clone()), fast.arrange(torch.full_like(codes, torch.nan))
     expected = codes + 0.3 * (dictionary.correlate(images) - 0.2)
     moved = fast.descend(arranged, fast.arrange(images), 0.3, 0.2)
@@ -45,11 +45,19 @@ def test_what_is_written_in_place_is_no_other(few: int, dictionary: Dictionary):
 
 
 @WAYS
-def test_memory_that_is_kept_does_not_show(few: int):
+def test_memory_that_is_kept_does_not_show(windows: bool):
     rng = Seeds(0)("images")
     dictionary = Dictionary(torch.randn(3, 1, 3, 3, generator=rng), (6, 5), 2, 1)
-    fast = products_of(dictionary, few)
+    fast = products_of(dictionary, windows)
     for count in (2, 7, 3, 1):
         images, codes = torch.randn(count, 1, 6, 5, generator=rng), torch.randn(count, 3, 3, 3, generator=rng)
         torch.testing.assert_close(fast.correlate(images), dictionary.correlate(images))
         torch.testing.assert_close(fast.synthesise(codes), dictionary.synthesise(codes))
+
+
+@pytest.mark.parametrize(
+    ("features", "channels", "windows"), [(4, 1, True), (8, 3, False), (64, 3, True), (28, 16, False)]
+)
+def test_windows_are_for_many_atoms_of_few_channels(features: int, channels: int, windows: bool):
+    dictionary = Dictionary(torch.zeros(features, channels, 5, 5), (8, 8))
+    assert type(products.products(dictionary)) is type(products_of(dictionary, windows))
