@@ -1,8 +1,8 @@
-"""The table of SCA's paper on Medical MNIST: every named row, three settings, three seeds, at one stated budget.
+"""The table of SCA's paper on Medical MNIST: every named row at three strengths, three threats, three seeds.
 
 `make papers`, or `python docs/papers.py`. What is finished below `--runs` is not run again, and an interrupted cell
-goes on from its last round: the same command goes on. Of every setting that is finished, a Markdown table and the
-outcomes are written to `--results`. `--set KEY=VALUE` changes the budget of all settings, say to try it out.
+goes on from its last round: the same command goes on. Of every run that is finished, a Markdown table and the
+outcomes are written to `--results`. `--set KEY=VALUE` changes the budget of all runs, say to try it out.
 """
 
 import argparse
@@ -19,13 +19,42 @@ from fedsplit.report.table import markdown
 from fedsplit.simulate import simulate
 
 PAPERS = Path(__file__).parents[1] / "scenarios" / "papers"
-BUDGET = ("dataset.limit=2700", "protocol.rounds=7", "seeds=[0, 1, 2]", "engine={kind: ray}")
-SETTINGS = {
-    "sca-2024-medmnist-split": ("model.width=100", "targets.count=400"),
-    "sca-2024-medmnist-end-to-end": ("model.widths=[100, 100, 28, 100]", "targets.count=400"),
-    "sca-2024-medmnist-plug-and-play": ("model.widths=[100, 100, 28, 100]",),
+BUDGET = (
+    "seeds=[0, 1, 2]",
+    "dataset.limit=2000",
+    "roles={private: 0.5, test: 0.125, auxiliary: 0.25, public: 0.0, evaluation: 0.125}",
+    "protocol.rounds=5",
+    "targets={from: private, count: 200}",
+    "engine={kind: ray}",
+)
+"""Meant for two hours of two idle cores."""
+STRENGTHS = (
+    "defenses.gaussian.std={sweep: [0.25, 0.5, 1.0]}",
+    "defenses.laplace.scale={sweep: [0.25, 0.5, 1.0]}",
+    "defenses.gan augmentation.share={sweep: [0.5, 1.0, 2.0]}",
+    "defenses.misleading fakes.disguised_weight={sweep: [0.25, 0.5, 1.0]}",
+    "defenses.misleading fakes ++.disguised_weight={sweep: [0.25, 0.5, 1.0]}",
+    "defenses.mid.beta={sweep: [0.001, 0.003, 0.01]}",
+    "defenses.bido.input_weight={sweep: [0.5, 1.0, 2.0]}",
+    "defenses.dp sgd.noise_multiplier={sweep: [0.55, 1.1, 2.2]}",
+    "defenses.sparse standard.lambda={sweep: [0.1, 0.25, 0.5]}",
+)
+"""Of every row that has one; sca comes with three."""
+SEARCH = "{kind: plug_and_play, per_class: 8, candidates: 500, starts: 16, steps: 20, views: 20}"
+OTHERS = "{kind: plug_and_play, auxiliary: {dataset: {kind: fashion_mnist, stand_in: phantoms}}}"
+RUNS = {
+    "sca-2024-medmnist-split": ("model.width=100",),
+    "sca-2024-medmnist-end-to-end": (
+        "model.widths=[100, 100, 28, 100]",
+        f"threats=[{{kind: end_to_end}}, {{kind: plug_and_play}}, {OTHERS}]",
+        f"attacks=[{{kind: linear_inverse}}, {{kind: inverse_network}}, {SEARCH}]",
+        "metrics=[{kind: psnr}, {kind: ssim}, {kind: reidentification, by: pixels}, {kind: attack_accuracy}, "
+        "{kind: feature_distance}, {kind: coverage}]",
+        "class_headline=attack_accuracy_top1",
+    ),
 }
-"""The files, and what each needs to be within the budget."""
+"""The files, and what else each needs. The second has the Plug-&-Play threat, too: its file is about the same model,
+which is trained but once so."""
 
 
 def main() -> None:
@@ -35,8 +64,8 @@ def main() -> None:
     parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE")
     chosen = parser.parse_args()
     try:
-        for name, own in SETTINGS.items():
-            edits = (*BUDGET, *own, *chosen.assignments)
+        for name, own in RUNS.items():
+            edits = (*BUDGET, *STRENGTHS, *own, *chosen.assignments)
             scenario = reading.load(PAPERS / f"{name}.yaml", assignments=edits)
             simulate(scenario, chosen.runs / name, print)
             publish(RunFolder(chosen.runs / name), chosen.results / name, edits)

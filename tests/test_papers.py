@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -34,15 +35,19 @@ def papers() -> ModuleType:
     return module
 
 
-def test_the_budget_fits_every_setting(papers: ModuleType) -> None:
-    scenarios = [
-        load(papers.PAPERS / f"{name}.yaml", assignments=(*papers.BUDGET, *own))
-        for name, own in papers.SETTINGS.items()
-    ]
-    assert [one.threats[0].kind for one in scenarios] == ["curious_server", "end_to_end", "plug_and_play"]
-    assert all(one.seeds == (0, 1, 2) and one.dataset.limit == 2700 for one in scenarios)
-    assert len({name for name, _ in scenarios[1].rows} & {name for name, _ in scenarios[2].rows}) == 14
-    assert {name for name, _ in scenarios[1].rows} <= {name for name, _ in scenarios[0].rows}
+def test_every_row_has_its_strengths_in_every_run(papers: ModuleType) -> None:
+    split, deployed = (
+        load(papers.PAPERS / f"{name}.yaml", assignments=(*papers.BUDGET, *papers.STRENGTHS, *own))
+        for name, own in papers.RUNS.items()
+    )
+    assert {one.kind for one in split.threats} == {"curious_server"}
+    assert {one.kind for one in deployed.threats} == {"end_to_end", "plug_and_play"}
+    assert all(one.seeds == (0, 1, 2) and one.dataset.limit == 2000 for one in (split, deployed))
+    rows = Counter(name.rpartition(" ")[0] if "=" in name else name for name, _ in deployed.rows)
+    assert len(rows) == 12
+    assert {name for name, count in rows.items() if count == 1} == {"none", "fair reference"}
+    assert set(rows.values()) == {1, 3}
+    assert {name for name, _ in split.rows} - {name for name, _ in deployed.rows} == {"sca random"}
 
 
 def test_what_is_finished_is_not_run_again(
@@ -50,8 +55,9 @@ def test_what_is_finished_is_not_run_again(
 ) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY.format(name="tiny"))
     monkeypatch.setattr(papers, "PAPERS", tmp_path)
-    monkeypatch.setattr(papers, "SETTINGS", {"tiny": ("protocol.rounds=1",)})
+    monkeypatch.setattr(papers, "RUNS", {"tiny": ("protocol.rounds=1",)})
     monkeypatch.setattr(papers, "BUDGET", ("seeds=[0, 1]",))
+    monkeypatch.setattr(papers, "STRENGTHS", ())
     folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     monkeypatch.setattr(sys, "argv", ["papers.py", *folders, "--set", "seeds=[0]"])
     papers.main()

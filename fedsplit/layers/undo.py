@@ -1,26 +1,22 @@
 """How a layer is undone: from what is known of its output to what is then known of its input."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from fedsplit.numerics.dictionary import Dictionary
-from fedsplit.numerics.posterior import from_planes, from_rows
-from fedsplit.numerics.priors import factor_prior, white_prior
+from fedsplit.numerics.posterior import from_few_planes, from_planes, from_rows
+from fedsplit.numerics.priors import factor_prior, stationary_prior, white_prior
 
 _STUDIED_ROWS = 4096
 _SATURATED = 1 - 1e-7
 _SURE = 3.0
-_AMPLE = 1.5
-"""Equations per unknown from which on a convolution is taken to be injective."""
+AMPLE = 1.5
+"""Equations per unknown from which on a map of planes is taken to be injective."""
 _DIGITS = 0.75
 """Of the digits that crossed, the share to which such a convolution is undone."""
-_CHOOSING = 1e-4
-"""Relative residual to which one is undone that leaves a choice: what is stopped earlier is blurred."""
-_LEAST_NOISE = 1e-4
-"""Relative to their variance, of observations that leave a choice: to fit them better takes very many iterations."""
 
 
 @dataclass(frozen=True)
@@ -113,20 +109,20 @@ def undo_linear(layer: nn.Module, lesson: Lesson) -> Undo:
 def undo_convolution(layer: nn.Module, lesson: Lesson) -> Undo:
     """All places together, from the known outputs; what those leave open is filled in from the lesson."""
     assert isinstance(layer, nn.Conv2d)
-    prior = white_prior(lesson.inputs)
+    unknown = lesson.inputs[0].numel()
+    equations = float((lesson.seen.precision() > 0).double().flatten(1).sum(dim=1).mean()) / unknown
+    few = equations < AMPLE
+    prior = stationary_prior(lesson.inputs) if few else white_prior(lesson.inputs)
     weight, bias = layer.weight.detach().to(prior.mean), _bias(layer, prior.mean).view(-1, 1, 1)
     size = (lesson.inputs.shape[2], lesson.inputs.shape[3])
     dictionary = Dictionary(weight, size, layer.stride[0], int(layer.padding[0]))
 
     def undo(seen: Sight) -> Sight:
-        precision, tolerance, remark = seen.precision(), lesson.rounding**_DIGITS, ""
-        known = float((precision > 0).double().flatten(1).sum(dim=1).mean()) / prior.mean.numel()
-        if known < _AMPLE:
-            least = _LEAST_NOISE * float(seen.values.var())
-            precision, tolerance = replace(seen, noise=max(seen.noise, least)).precision(), _CHOOSING
-            remark = f"{known:.2f} equations per unknown"
-        found = from_planes(dictionary, seen.values - bias, precision, prior, tolerance)
-        return Sight(found, seen.noise, remark=remark)
+        observed, precision = seen.values - bias, seen.precision()
+        if few:
+            found = from_few_planes(dictionary, observed, precision, prior)
+            return Sight(found, seen.noise, remark=f"{equations:.2f} equations per unknown")
+        return Sight(from_planes(dictionary, observed, precision, prior, lesson.rounding**_DIGITS), seen.noise)
 
     return undo
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from fedsplit.layers.sparse_coding import SparseCodingLayer
 from fedsplit.layers.standard_moments import Moments
-from fedsplit.layers.undo import Lesson, Sight, Undo
+from fedsplit.layers.undo import AMPLE, Lesson, Sight, Undo
 from fedsplit.numerics.dictionary import Dictionary, normalised
 from fedsplit.numerics.pixel_posterior import from_correlations
-from fedsplit.numerics.posterior import from_planes
-from fedsplit.numerics.priors import factor_prior, stationary_prior, white_prior
+from fedsplit.numerics.posterior import from_few_planes, from_planes
+from fedsplit.numerics.priors import PlanePrior, factor_prior, stationary_prior, white_prior
 
 _DENSE = 1024
 _COLOURS = 4
@@ -94,7 +94,9 @@ class _Inverse:
         self.variances = (max(least, _variance(inside)), max(least, _WIDER * _variance(outside)))
         dense = standard[0].numel() <= _DENSE
         self.dense = factor_prior(standard.flatten(1)) if dense else None
-        self.plane = white_prior(standard) if standard.shape[1] > _COLOURS else stationary_prior(standard)
+        self.few = float((codes != 0).double().mean()) * codes[0].numel() < AMPLE * standard[0].numel()
+        planes = stationary_prior if self.few or standard.shape[1] <= _COLOURS else white_prior
+        self.plane: PlanePrior = planes(standard)
 
     def __call__(self, codes: Tensor) -> Tensor:
         active = codes != 0
@@ -104,6 +106,8 @@ class _Inverse:
             return from_correlations(self.dictionary, correlations, active, self.variances, self.dense)
         inside, outside = self.variances
         precision = torch.where(active, 1 / inside, 1 / outside)
+        if self.few:
+            return from_few_planes(self.dictionary, correlations, precision, self.plane)
         return from_planes(self.dictionary, correlations, precision, self.plane, _TOLERANCE)
 
 

@@ -15,6 +15,9 @@ from fedsplit.numerics.torus import filtered, inverted, symbol_of
 _ROWS = 8192
 _ITERATIONS = 150
 _RESTARTS = 6
+_FEW_ITERATIONS = 300
+_FEW_TOLERANCE = 0.05
+_LEAST_NOISE = 1e-2
 _SAMPLES = 32
 _INNER_TOLERANCE = 1e-4
 _RELATIVE_RIDGE = 1e-13
@@ -98,6 +101,29 @@ def from_planes(
     parts = zip(observed.split(_SAMPLES), precision.split(_SAMPLES), strict=True)
     white = [system.solved(some, precise / scale, inverse, tolerance) for some, precise in parts]
     return prior.mean + prior.coloured(torch.cat(white))
+
+
+@torch.no_grad()
+def from_few_planes(dictionary: Dictionary, observed: Tensor, precision: Tensor, prior: PlanePrior) -> Tensor:
+    """`from_planes` where observations leave much open: solved in their space, in float32, with no inverse in front.
+
+    There is no direction of which the prior alone decides, as there are many among the images: an inverse of those
+    would have to be exact. What is taken for more precise than a hundredth of the observations' variance is taken for
+    no more than that, for a prior is never that true.
+    """
+    single = replace(dictionary, atoms=dictionary.atoms.float())
+    weight = precision.clamp(max=1 / (_LEAST_NOISE * float(observed.var()))).sqrt()
+    rest = weight * (observed - dictionary.correlate(prior.mean[None]))
+
+    def solved(own: Tensor, right: Tensor) -> Tensor:
+        def product(seen: Tensor) -> Tensor:
+            return (own * single.correlate(prior.spread(single.synthesise(own * seen)))).add_(seen)
+
+        seen = conjugate_gradients(product, right, _FEW_TOLERANCE, _FEW_ITERATIONS)
+        return prior.spread(single.synthesise(own * seen))
+
+    parts = zip(weight.float().split(_SAMPLES), rest.float().split(_SAMPLES), strict=True)
+    return prior.mean + torch.cat([solved(own, right) for own, right in parts]).double()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Eldar and Hero, "Shrinkage algorithms for MMSE covariance estimation", IEEE Tran
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -69,6 +70,10 @@ class PlanePrior(Protocol):
         """The covariance's symmetric root times (n, channels, height, width)."""
         ...
 
+    def spread(self, planes: Tensor) -> Tensor:
+        """The covariance times (n, channels, height, width)."""
+        ...
+
 
 @dataclass(frozen=True)
 class WhitePrior:
@@ -80,6 +85,10 @@ class WhitePrior:
     def coloured(self, white: Tensor) -> Tensor:
         """Each channel times its deviation."""
         return self.deviation.to(white) * white
+
+    def spread(self, planes: Tensor) -> Tensor:
+        """Each channel times its variance."""
+        return self.deviation.square().to(planes) * planes
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,14 @@ class StationaryPrior:
     def coloured(self, white: Tensor) -> Tensor:
         """Each frequency's channels times its matrix."""
         return filtered(white, self.root)
+
+    def spread(self, planes: Tensor) -> Tensor:
+        """Each frequency's channels times their covariance."""
+        return filtered(planes, self._covariance)
+
+    @cached_property
+    def _covariance(self) -> Tensor:
+        return self.root @ self.root
 
 
 def white_prior(samples: Tensor) -> WhitePrior:

@@ -128,7 +128,7 @@ def test_behind_two_sparse_layers_it_is_no_worse_than_the_linear_guess():
 
 def test_a_decoder_learns_from_the_recovered_codes_and_is_chosen_where_it_is_better():
     def client(shape: Shape) -> nn.Module:
-        stages = (sparse_layer(shape[0], 12, 0.5), normalisation(12), sparse_layer(12, 10, 0.8), normalisation(10))
+        stages = (sparse_layer(shape[0], 12, 0.5), normalisation(12), sparse_layer(12, 4, 0.8), normalisation(4))
         return nn.Sequential(*stages, nn.Sequential(nn.Linear(shape[2], 40), nn.ReLU()))
 
     about = case(client, auxiliary=800)
@@ -136,8 +136,7 @@ def test_a_decoder_learns_from_the_recovered_codes_and_is_chosen_where_it_is_bet
     refined = SparseInverse(refine="network").reconstruct(about.leak, Seeds(0)("attack"))
     assert refined.evidence.settings.startswith("decoder of 800 walked images")
     assert "behind 0" in refined.evidence.settings, "the codes of the first layer"
-    # Validation images chose it; on the targets the two are about as good here.
-    assert about.error(refined.images) < 1.05 * about.error(plain.images)
+    assert about.error(refined.images) < about.error(plain.images)
     again = SparseInverse(refine="network").reconstruct(about.leak, Seeds(0)("attack"))
     assert torch.equal(refined.images, again.images)
 

@@ -10,8 +10,8 @@ from fedsplit.numerics import posterior
 from fedsplit.numerics.active_set import conjugate_gradients
 from fedsplit.numerics.dictionary import Dictionary
 from fedsplit.numerics.pixel_posterior import from_correlations
-from fedsplit.numerics.posterior import from_planes, from_rows
-from fedsplit.numerics.priors import FactorPrior, factor_prior, stationary_prior, white_prior
+from fedsplit.numerics.posterior import from_few_planes, from_planes, from_rows
+from fedsplit.numerics.priors import FactorPrior, PlanePrior, factor_prior, stationary_prior, white_prior
 from fedsplit.seeding import Seeds
 
 
@@ -72,6 +72,51 @@ def test_planes(make):
     for seen, precise, some in zip(observed, precision, found, strict=True):
         expected = textbook(matrix(about), seen.flatten(), precise.flatten(), prior.mean.flatten(), roots @ roots.T)
         torch.testing.assert_close(some.flatten(), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [white_prior, stationary_prior])
+def test_planes_that_few_observations_tell_of(make, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(posterior, "_FEW_TOLERANCE", 1e-6)
+    about, samples = dictionary(4), normal(40, 4, 6, 6, name="samples")
+    prior = make(samples)
+    roots = prior.coloured(torch.eye(144, dtype=torch.float64).view(144, 4, 6, 6)).flatten(1)
+    observed = normal(3, 5, 6, 6, name="observed")
+    precision = 3.0 * (normal(3, 5, 6, 6, name="known") > 0.5).double()
+    found = from_few_planes(about, observed, precision, prior)
+    for seen, precise, some in zip(observed, precision, found, strict=True):
+        expected = textbook(matrix(about), seen.flatten(), precise.flatten(), prior.mean.flatten(), roots @ roots.T)
+        torch.testing.assert_close(some.flatten(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_too_precise_for_a_prior_is_taken_for_less():
+    about, samples = dictionary(4), normal(40, 4, 6, 6, name="samples")
+    prior, observed = stationary_prior(samples), normal(3, 5, 6, 6, name="observed")
+    precise, sure = (torch.full_like(observed, value) for value in (100 / float(observed.var()), 1e13))
+    found = from_few_planes(about, observed, sure, prior)
+    torch.testing.assert_close(found, from_few_planes(about, observed, precise, prior))
+
+
+def test_where_half_is_open_what_images_are_like_tells_more_than_that_places_are_apart():
+    def smooth(name: str) -> Tensor:
+        planes = normal(200, 4, 10, 10, name=name)
+        return sum((planes.roll((down, right), dims=(2, 3)) for down in range(3) for right in range(3)), planes * 0)
+
+    samples, truth = smooth("samples"), smooth("truth")[:20]
+    about = Dictionary(normal(2, 4, 3, 3, name="atoms") / 3, (10, 10), 1, 1)
+    seen = about.correlate(truth)
+    precision = torch.full_like(seen, 1e9)
+
+    def error(prior: PlanePrior) -> float:
+        found = from_few_planes(about, seen, precision, prior)
+        return float((found - truth).square().mean() / truth.var())
+
+    assert error(stationary_prior(samples)) < 0.8 * error(white_prior(samples)) < 0.5
+
+
+@pytest.mark.parametrize("make", [white_prior, stationary_prior])
+def test_a_covariance_is_its_root_twice(make):
+    prior, planes = make(normal(40, 2, 6, 6, name="samples")), normal(3, 2, 6, 6)
+    torch.testing.assert_close(prior.spread(planes), prior.coloured(prior.coloured(planes)))
 
 
 def test_few_products_are_enough_where_places_differ_little(monkeypatch: pytest.MonkeyPatch):
