@@ -10,6 +10,7 @@ from torch import Tensor
 from fedsplit.numerics.active_set import conjugate_gradients
 from fedsplit.numerics.dictionary import Dictionary
 from fedsplit.numerics.priors import FactorPrior, PlanePrior
+from fedsplit.numerics.products import products
 from fedsplit.numerics.torus import filtered, inverted, symbol_of
 
 _ROWS = 8192
@@ -111,18 +112,19 @@ def from_few_planes(dictionary: Dictionary, observed: Tensor, precision: Tensor,
     would have to be exact. What is taken for more precise than a hundredth of the observations' variance is taken for
     no more than that, for a prior is never that true.
     """
-    single = replace(dictionary, atoms=dictionary.atoms.float())
+    fast = products(replace(dictionary, atoms=dictionary.atoms.float()))
     weight = precision.clamp(max=1 / (_LEAST_NOISE * float(observed.var()))).sqrt()
     rest = weight * (observed - dictionary.correlate(prior.mean[None]))
 
     def solved(own: Tensor, right: Tensor) -> Tensor:
         def product(seen: Tensor) -> Tensor:
-            return (own * single.correlate(prior.spread(single.synthesise(own * seen)))).add_(seen)
+            return fast.correlate(prior.spread(fast.synthesise(own * seen))).mul_(own).add_(seen)
 
         seen = conjugate_gradients(product, right, _FEW_TOLERANCE, _FEW_ITERATIONS)
-        return prior.spread(single.synthesise(own * seen))
+        return prior.spread(fast.synthesise(own * seen))
 
-    parts = zip(weight.float().split(_SAMPLES), rest.float().split(_SAMPLES), strict=True)
+    arranged = (fast.arrange(tensor.float()) for tensor in (weight, rest))
+    parts = zip(*(tensor.split(_SAMPLES) for tensor in arranged), strict=True)
     return prior.mean + torch.cat([solved(own, right) for own, right in parts]).double()
 
 

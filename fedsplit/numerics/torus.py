@@ -16,7 +16,8 @@ _LEAST = 1e-9
 def filtered(planes: Tensor, symbol: Tensor) -> Tensor:
     """What a map makes of planes: (n, channels, height, width) and (height, width // 2 + 1, channels, channels), of
     any complex dtype -> (n, channels, height, width)."""
-    waves = torch.fft.rfft2(planes).permute(2, 3, 1, 0)
+    # A copy in the order of the product: without it that takes five times as long.
+    waves = torch.fft.rfft2(planes).permute(2, 3, 1, 0).contiguous()
     return torch.fft.irfft2((symbol.to(waves.dtype) @ waves).permute(3, 2, 0, 1), s=planes.shape[-2:])
 
 
