@@ -113,7 +113,7 @@ def from_few_planes(dictionary: Dictionary, observed: Tensor, precision: Tensor,
     no more than that, for a prior is never that true.
     """
     fast = products(replace(dictionary, atoms=dictionary.atoms.float()))
-    weight = precision.clamp(max=1 / (_LEAST_NOISE * float(observed.var()))).sqrt()
+    weight = precision.clamp(max=1 / (_LEAST_NOISE * observed.var())).sqrt()
     rest = weight * (observed - dictionary.correlate(prior.mean[None]))
 
     def solved(own: Tensor, right: Tensor) -> Tensor:

@@ -96,6 +96,12 @@ def test_what_is_too_precise_for_a_prior_is_taken_for_less():
     torch.testing.assert_close(found, from_few_planes(about, observed, precise, prior))
 
 
+def test_observations_that_are_all_alike_are_no_fault():
+    about, prior = dictionary(4), white_prior(normal(40, 4, 6, 6, name="samples"))
+    alike = torch.full((2, 5, 6, 6), 0.5, dtype=torch.float64)
+    assert from_few_planes(about, alike, torch.full_like(alike, 2.0), prior).isfinite().all()
+
+
 def test_where_half_is_open_what_images_are_like_tells_more_than_that_places_are_apart():
     def smooth(name: str) -> Tensor:
         planes = normal(200, 4, 10, 10, name=name)
