@@ -129,6 +129,21 @@ def test_as_many_independent_active_atoms_as_pixels_hide_nothing():
     torch.testing.assert_close(found[full], images[full], rtol=0, atol=1e-4)
 
 
+def test_fewer_codes_than_channels_are_filled_in_with_what_images_are_like():
+    def smooth(count: int, name: str) -> Tensor:
+        planes = normal(count, 6, 14, 14, name=name)
+        shifts = [planes.roll((down, right), dims=(2, 3)) for down in range(3) for right in range(3)]
+        return torch.stack(shifts).sum(dim=0).relu()
+
+    with Seeds(0).fork("layer"):
+        layer = SparseCodingLayer(6, 3, 5, lambda_=0.1, solver=Fista(0.2, 30)).double()
+    about, _ = lesson(layer, smooth(96, "lessons"))
+    truth = smooth(16, "truth")
+    found = undo_sparse_coding(layer, about)(Sight(layer(truth), ROUNDING)).values
+    error, anchor = ((guess - truth).square().mean() for guess in (found, about.inputs.mean(dim=0)))
+    assert error < 0.65 * anchor
+
+
 def test_signed_codes_have_equations_of_both_signs():
     layer, images, _ = coded()
     layer.nonnegative = False
