@@ -4,6 +4,8 @@ At the least 1/2 |x - D a|^2 + lambda |a|_1 an active atom correlates with x - D
 known and with it the orthogonal projection of x on the span of the active atoms; an inactive atom by no more.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ from fedsplit.layers.undo import AMPLE, Lesson, Sight, Undo
 from fedsplit.numerics.dictionary import Dictionary, normalised
 from fedsplit.numerics.pixel_posterior import from_correlations
 from fedsplit.numerics.posterior import from_few_planes, from_planes
-from fedsplit.numerics.priors import PlanePrior, factor_prior, stationary_prior, white_prior
+from fedsplit.numerics.priors import factor_prior, stationary_prior, white_prior
 
 _DENSE = 1024
 _COLOURS = 4
@@ -91,24 +93,35 @@ class _Inverse:
         inside = inside[codes != 0]
         least = _LEAST_VARIANCE * float(standard.var())
         self.shift = (_mean(inside, layer.lambda_), _mean(outside, 0.0))
-        self.variances = (max(least, _variance(inside)), max(least, _WIDER * _variance(outside)))
-        dense = standard[0].numel() <= _DENSE
-        self.dense = factor_prior(standard.flatten(1)) if dense else None
-        self.few = float((codes != 0).double().mean()) * codes[0].numel() < AMPLE * standard[0].numel()
-        planes = stationary_prior if self.few or standard.shape[1] <= _COLOURS else white_prior
-        self.plane: PlanePrior = planes(standard)
+        variances = (max(least, _variance(inside)), max(least, _WIDER * _variance(outside)))
+        self.estimate = _estimator(dictionary, standard, codes, variances)
 
     def __call__(self, codes: Tensor) -> Tensor:
         active = codes != 0
         correlations = self.dictionary.correlate(self.dictionary.synthesise(codes))
         correlations += torch.where(active, self.shift[0] * codes.sign(), self.shift[1])
-        if self.dense is not None:
-            return from_correlations(self.dictionary, correlations, active, self.variances, self.dense)
-        inside, outside = self.variances
+        return self.estimate(correlations, active)
+
+
+def _estimator(
+    dictionary: Dictionary, standard: Tensor, codes: Tensor, variances: tuple[float, float]
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """From correlations with all atoms, and which of these are active, to images; variances: of active atoms' and of
+    the others' correlations. What images are like is learned from `standard`, whose codes are at hand."""
+    if standard[0].numel() <= _DENSE:
+        pixels = factor_prior(standard.flatten(1))
+        return lambda correlations, active: from_correlations(dictionary, correlations, active, variances, pixels)
+    few = float((codes != 0).double().mean()) * codes[0].numel() < AMPLE * standard[0].numel()
+    planes = (stationary_prior if few or standard.shape[1] <= _COLOURS else white_prior)(standard)
+
+    def estimate(correlations: Tensor, active: Tensor) -> Tensor:
+        inside, outside = variances
         precision = torch.where(active, 1 / inside, 1 / outside)
-        if self.few:
-            return from_few_planes(self.dictionary, correlations, precision, self.plane)
-        return from_planes(self.dictionary, correlations, precision, self.plane, _TOLERANCE)
+        if few:
+            return from_few_planes(dictionary, correlations, precision, planes)
+        return from_planes(dictionary, correlations, precision, planes, _TOLERANCE)
+
+    return estimate
 
 
 def _dictionary(layer: SparseCodingLayer, images: Tensor) -> Dictionary:
