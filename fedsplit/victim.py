@@ -19,6 +19,8 @@ from fedsplit.parties import Parties
 _OBSERVED = 4
 """Exposures that are kept for the next attack: defended and not, of both kinds of leak."""
 
+_Observe = Callable[[AuxiliaryImages, Observation], Exposure]
+
 _PLAN, _EVALUATION = "plan.json", "evaluation.json"
 
 
@@ -31,7 +33,7 @@ class Victim:
     parties: Parties
 
     @cached_property
-    def observe(self) -> Callable[[AuxiliaryImages, Observation], Exposure]:
+    def observe(self) -> _Observe:
         """What anybody with these images could see or know of it; the last few answers are remembered, and are not to
         be written into."""
         apart = self.plan.defense.deploys or len(self.trained.standing.deployed) > 1
@@ -44,7 +46,11 @@ class Victim:
             return expose(self.plan, self.trained, others, auxiliary, observation, deployed)
 
         # Settings are frozen, so these have a hash, which their type does not tell.
-        return lru_cache(kept)(observed)  # pyright: ignore[reportReturnType]
+        remembered: _Observe = lru_cache(kept)(observed)  # pyright: ignore[reportAssignmentType]
+        if self.plan.defense.releases or self.plan.defense.deploys:
+            return remembered
+        # What crosses the cut is what the blocks made, with the defense and without it.
+        return lambda own, observation: remembered(own, replace(observation, defended=True))
 
     def packed(self) -> Files:
         """All but the parties and the clients' optimisers, which no attack sees."""

@@ -3,6 +3,10 @@ from pathlib import Path
 import torch
 
 from fedsplit.auxiliary import AuxiliaryImages
+from fedsplit.defenses.base import Defense
+from fedsplit.defenses.gaussian_noise import GaussianNoise
+from fedsplit.defenses.low_rank import LowRank
+from fedsplit.defenses.none import Undefended
 from fedsplit.federation.exposure import Observation
 from fedsplit.federation.ledger import Recording
 from fedsplit.parties import Parties
@@ -16,8 +20,8 @@ from tests.records.contents import tensors_of
 RECORDING = Recording(training=(1, 2), inference=(1, 2))
 
 
-def victim(cell: Path, protocol: SplitFedV1 | Parallel) -> Victim:
-    plan, data = plan_of(), federation()
+def victim(cell: Path, protocol: SplitFedV1 | Parallel, defense: Defense | None = None) -> Victim:
+    plan, data = plan_of(defense=defense or Undefended()), federation()
     trained = train(cell, plan, data, protocol, RECORDING)
     return Victim(plan, trained, Parties(images(20, seed=3), data, {AuxiliaryImages(): auxiliary()}, None))
 
@@ -51,3 +55,13 @@ def test_the_optimisers_of_clients_stay_behind(tmp_path: Path) -> None:
     standing = Victim.unpacked(dict(own.packed()), own.parties).trained.standing
     assert (standing.memories, standing.common_memory) == ({}, {})
     assert standing.round == own.trained.standing.round and standing.losses == own.trained.standing.losses
+
+
+def test_a_defense_that_changes_nothing_at_the_cut_is_looked_at_once(tmp_path: Path) -> None:
+    with_it, without = (Observation("inference", 2, defended) for defended in (True, False))
+    for number, defense in enumerate((Undefended(), LowRank(rank=2))):
+        looked = victim(tmp_path / str(number), SplitFedV1(rounds=2, batch_size=6), defense).observe
+        assert looked(AuxiliaryImages(), with_it) is looked(AuxiliaryImages(), without)
+    looked = victim(tmp_path / "noise", SplitFedV1(rounds=2, batch_size=6), GaussianNoise(std=0.5)).observe
+    noisy, bare = (looked(AuxiliaryImages(), one).leak.auxiliary_pairs for one in (with_it, without))
+    assert noisy is not None and bare is not None and not torch.equal(noisy.smashed, bare.smashed)

@@ -6,7 +6,6 @@ Codes that minimise 1/2 |x - D a|^2 + lambda |a|_1 tell whoever knows D the exac
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -19,6 +18,7 @@ from fedsplit.layers.linear_map import fit_linear_maps
 from fedsplit.layers.sparse_coding import SparseCodingLayer
 from fedsplit.layers.undo import Sight
 from fedsplit.layers.walk import Walk, learn_walk, leaves, unwalkable
+from fedsplit.numerics.guesses import Guess, chosen, mixed
 from fedsplit.numerics.ridge import fit_ridge
 from fedsplit.records.leak import Asset, Leak
 from fedsplit.records.reconstruction import Evidence, Reconstruction
@@ -38,7 +38,8 @@ class SparseInverse(Attack):
     Linear layers by least squares on the outputs that an activation let through, normalisation by its known factors,
     sparse codes by their optimality conditions; what these leave open, and the mean and scale of each image that
     standardisation took away, is filled in from auxiliary images. Where layers lose much or the release is noisy,
-    ridges from what was recovered, and from the smashed data itself, are tried too. Validation images choose.
+    ridges from what was recovered and from the smashed data itself are tried too, and what lies between the walk and
+    these. Validation images choose.
     """
 
     needs: ClassVar[frozenset[Asset]] = frozenset({Asset.SMASHED, Asset.CLIENT_WEIGHTS})
@@ -68,24 +69,23 @@ class SparseInverse(Attack):
         order = torch.randperm(len(images), generator=rng).to(images.device)
         lessons, rest = order.split([own := min(self.lessons, -(-len(images) // 2)), len(images) - own])
         walk = learn_walk(tuple(leaves(leak.client_weights.broadcast)), images[lessons], pairs.smashed[lessons])
-        chosen = torch.randperm(len(leak.auxiliary.validation_images), generator=rng)[: self.judges].to(images.device)
-        judges = leak.auxiliary.validation_images[chosen].double()
-        judged = _Trail(pairs.validation_smashed[chosen], walk)
+        drawn = torch.randperm(len(leak.auxiliary.validation_images), generator=rng)[: self.judges].to(images.device)
+        judges = leak.auxiliary.validation_images[drawn].double()
+        judged = _Trail(pairs.validation_smashed[drawn], walk)
         targets = _Trail(leak.smashed, walk)
         mean = images.double().mean(dim=0)
-        guesses = [_Guess("the mean image", mean.expand_as(targets.image), mean.expand_as(judges), judges)]
+        guesses = [Guess("the mean image", mean.expand_as(targets.image), mean.expand_as(judges), judges)]
         guesses += _walked(mean, judges, judged, targets)
         lossless = all(step.exact for step in walk.steps[:-1])
         if not lossless or guesses[1].error > _CLEAR * guesses[0].error:
             studied = rest[: self.students]
             students = _Trail(pairs.smashed[studied], walk)
             guesses += _ridges(walk, images[studied].double(), students, judges, judged, targets)
-            guesses += _plain(leak, judges, judged, targets)
+            plain = list(_plain(leak, judges, judged, targets))
+            guesses += [*plain, mixed(guesses[1], min(plain, key=lambda guess: guess.error))]
         if self.refine == "network":
             guesses.append(_decoded(leak, walk, judges, judged, targets, rng))
-        # An error ten times smaller counts alike on every image, but none may be bought with a worse sum of squares.
-        admitted = [guess for guess in guesses if guess.error <= guesses[0].error]
-        best = min(admitted, key=lambda guess: guess.decades)
+        best = chosen(guesses)
         settings = "; ".join((best.name, *_remarks(walk, targets)))
         return Reconstruction(best.images.to(images), Evidence(settings=settings))
 
@@ -103,43 +103,18 @@ class _Trail:
         return self.values[-1]
 
 
-@dataclass(frozen=True)
-class _Guess:
-    """images: of the targets. judged: of the validation images, guessed in the same way. truth: those."""
-
-    name: str
-    images: Tensor
-    judged: Tensor
-    truth: Tensor
-
-    @property
-    def errors(self) -> Tensor:
-        """(n,): the mean squared error of each validation image."""
-        return (self.judged.clamp(0, 1) - self.truth).square().flatten(1).mean(dim=1)
-
-    @property
-    def error(self) -> float:
-        """Their mean."""
-        return float(self.errors.mean())
-
-    @property
-    def decades(self) -> float:
-        """The mean of their logarithms."""
-        return float(self.errors.clamp(min=1e-10).log10().mean())
-
-
-def _walked(mean: Tensor, judges: Tensor, judged: _Trail, targets: _Trail) -> Iterator[_Guess]:
+def _walked(mean: Tensor, judges: Tensor, judged: _Trail, targets: _Trail) -> Iterator[Guess]:
     """The walk's end as it is, and as much of it as is best believed by the squared error."""
     off = judged.image - mean
     gain = float(((judges - mean) * off).sum() / off.square().sum().clamp(min=1e-300))
     for believed in (1.0, min(1.0, max(0.0, gain))):
         name = f"the walk, gain {believed:.2f}"
-        yield _Guess(name, mean + believed * (targets.image - mean), mean + believed * off, judges)
+        yield Guess(name, mean + believed * (targets.image - mean), mean + believed * off, judges)
 
 
 def _ridges(
     walk: Walk, images: Tensor, students: _Trail, judges: Tensor, judged: _Trail, targets: _Trail
-) -> Iterator[_Guess]:
+) -> Iterator[Guess]:
     """From what is known behind every layer that was not undone exactly, and from the walk's end."""
     steps = range(len(walk.steps))
     levels = [number for number in steps if not walk.steps[number].exact] + [len(walk.steps)]
@@ -151,20 +126,20 @@ def _ridges(
             ridge.predict(trail.values[level].flatten(1)).view(-1, *judges.shape[1:]) for trail in (targets, judged)
         )
         name = f"ridge of {len(images)} walked images, strength {ridge.strength:.0e}, {_place(walk, level)}"
-        yield _Guess(name, found, known, judges)
+        yield Guess(name, found, known, judges)
 
 
-def _plain(leak: Leak, judges: Tensor, judged: _Trail, targets: _Trail) -> Iterator[_Guess]:
+def _plain(leak: Leak, judges: Tensor, judged: _Trail, targets: _Trail) -> Iterator[Guess]:
     """Linear maps from all that crossed of all auxiliary images: what there is to be had without looking inside."""
     assert leak.auxiliary_pairs is not None
     crossed = leak.auxiliary_pairs.smashed
     images = leak.auxiliary.images.to(crossed)
     for fitted in fit_linear_maps(crossed, images):
         found, known = (fitted.predict(trail.values[0].to(crossed)).double() for trail in (targets, judged))
-        yield _Guess(f"{fitted.words}, from all that crossed", found, known, judges)
+        yield Guess(f"{fitted.words}, from all that crossed", found, known, judges)
 
 
-def _decoded(leak: Leak, walk: Walk, judges: Tensor, judged: _Trail, targets: _Trail, rng: Generator) -> _Guess:
+def _decoded(leak: Leak, walk: Walk, judges: Tensor, judged: _Trail, targets: _Trail, rng: Generator) -> Guess:
     """A decoder's, from the codes behind the sparse layer next to the image."""
     assert leak.auxiliary_pairs is not None
     levels = [number for number, step in enumerate(walk.steps) if isinstance(step.leaf.module, SparseCodingLayer)]
@@ -178,7 +153,7 @@ def _decoded(leak: Leak, walk: Walk, judges: Tensor, judged: _Trail, targets: _T
         Seeds(int(torch.randint(2**62, (), generator=rng))),
     )
     name = f"decoder of {len(images)} walked images, weights of epoch {run.best_epoch}, {_place(walk, level)}"
-    return _Guess(name, decode(run.best, found).double(), decode(run.best, known).double(), judges)
+    return Guess(name, decode(run.best, found).double(), decode(run.best, known).double(), judges)
 
 
 def _place(walk: Walk, level: int) -> str:

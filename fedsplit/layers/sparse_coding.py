@@ -28,8 +28,8 @@ _LEAST_DEVIATION = 1e-5
 class SparseCodingLayer(nn.Module):
     """(n, channels, height, width) -> codes (n, features, height', width'), of least 1/2 |x - D a|^2 + lambda |a|_1.
 
-    x is the image, standardised where asked for. The objective is minimised for every sample by itself, so what a
-    sample's codes are does not depend on its batch, but for the solver's tolerance.
+    x is the image, standardised where asked for. The objective is minimised for every sample by itself, and a sample's
+    codes are those where its own gap was small enough, whatever its batch.
     """
 
     def __init__(

@@ -111,7 +111,8 @@ class Solver(Protocol):
 class Fista:
     """Proximal gradient descent with momentum and restarts, until each sample's relative duality gap is `tolerance`.
 
-    A sample that is done is taken out of the batch, and costs no more.
+    A sample that is done keeps the codes it has then, and as soon as enough are, they cost no more. But where the
+    objective of one rises (a step is longer than is safe), the step of all shrinks.
     """
 
     tolerance: float = 1e-3
@@ -213,21 +214,24 @@ class _Descent:
         gap = torch.full_like(self.lower, torch.inf)
         spent = torch.zeros(len(codes), dtype=torch.long, device=codes.device)
         left = torch.arange(len(codes), device=codes.device)
+        kept = torch.zeros_like(left, dtype=torch.bool)
         for number in range(1, iterations + 1):
             last = number == iterations
             if not last and number % _CHECK_EVERY:
                 self._advance()
                 continue
             gaps = self._checked()
-            done = gaps <= tolerance
-            if last or bool(done.all()):
-                codes[left], gap[left], spent[left] = self.codes, gaps, number
+            # Kept as they are now, though they may go on with the others: what a sample gets is not up to its batch.
+            done = ~kept & ((gaps <= tolerance) | last)
+            own = left[done]
+            codes[own], gap[own], spent[own] = self.codes[done], gaps[done], number
+            kept |= done
+            if bool(kept.all()):
                 break
-            if float(done.float().mean()) >= _FINISHED_SHARE:
-                own = left[done]
-                codes[own], gap[own], spent[own] = self.codes[done], gaps[done], number
-                left = left[~done]
-                self._keep(~done)
+            if float(kept.float().mean()) >= _FINISHED_SHARE:
+                self._keep(~kept)
+                left = left[~kept]
+                kept = torch.zeros_like(left, dtype=torch.bool)
         return Solution(codes, gap, spent)
 
     def _advance(self) -> None:
