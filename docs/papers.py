@@ -43,7 +43,10 @@ STRENGTHS = (
 SEARCH = "{kind: plug_and_play, per_class: 8, candidates: 500, starts: 16, steps: 20, views: 20}"
 OTHERS = "{kind: plug_and_play, auxiliary: {dataset: {kind: fashion_mnist, stand_in: phantoms}}}"
 RUNS = {
-    "sca-2024-medmnist-split": ("model.width=100",),
+    "sca-2024-medmnist-split": (
+        "model.width=100",
+        "attacks=[{kind: linear_inverse}, {kind: inverse_network}, {kind: sparse_inverse, students: 32}]",
+    ),
     "sca-2024-medmnist-end-to-end": (
         "model.widths=[100, 100, 28, 100]",
         f"threats=[{{kind: end_to_end}}, {{kind: plug_and_play}}, {OTHERS}]",
