@@ -19,6 +19,7 @@ from fedsplit.report.table import markdown
 from fedsplit.simulate import simulate
 
 PAPERS = Path(__file__).parents[1] / "scenarios" / "papers"
+_GENERATING = ("gan augmentation", "misleading fakes", "misleading fakes ++")
 BUDGET = (
     "seeds=[0, 1, 2]",
     "dataset.limit=2000",
@@ -26,6 +27,7 @@ BUDGET = (
     "protocol.rounds=5",
     "targets={from: private, count: 200}",
     "engine={kind: ray}",
+    *(f"defenses.{row}.generator={{kind: conditional_gan, least_steps: 200}}" for row in _GENERATING),
 )
 """Meant for two hours of two idle cores."""
 STRENGTHS = (

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from abc import abstractmethod
+from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -172,10 +173,23 @@ class Imitation:
         return self.own[torch.randint(len(self.own), (count,), generator=rng)]
 
 
+_IMITATIONS = 16
+_imitations: OrderedDict[str, Synthesizer] = OrderedDict()
+"""The last ones of this process, by all that they depend on: rows of a table that differ in what they do with a
+generator's samples need not train it again."""
+
+
 def imitated(generator: ImageGenerator, data: Holding, device: torch.device, seeds: Seeds) -> Imitation:
     """One that takes labels learns from these rows alone, and nothing of it is kept on disk."""
     classes, own = data.labels.unique(return_inverse=True)
-    return Imitation(generator.fit(data.pixels.to(device), own.to(device), seeds), classes, own)
+    pixels, labels = data.pixels.to(device), own.to(device)
+    recipe = _recipe(generator, pixels, labels, seeds)
+    if recipe not in _imitations:
+        _imitations[recipe] = generator.fit(pixels, labels, seeds)
+    _imitations.move_to_end(recipe)
+    while len(_imitations) > _IMITATIONS:
+        _imitations.popitem(last=False)
+    return Imitation(_imitations[recipe], classes, own)
 
 
 def _takes_labels(generator: ImageGenerator) -> ImageGenerator:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fedsplit.generators.base import Progress, Synthesizer, fitted
+from fedsplit.generators.base import Progress, Synthesizer, fitted, imitated
 from fedsplit.generators.conditional_gan import ConditionalGan
 from fedsplit.numerics.fingerprint import fingerprint
 from fedsplit.seeding import Seeds
+from tests.federation.builders import holding
 from tests.metrics.pictures import pictures
 
 IMAGES = pictures(20, (1, 8, 8), seed=0)
@@ -57,6 +59,33 @@ def test_who_asks_again_waits_for_nothing(asker: Asker) -> None:
     first, again = asker.ask(), asker.ask()
     assert asker.trainings == 1
     assert fingerprint(first) == fingerprint(again)
+
+
+def test_a_clients_generator_is_trained_once_for_all_that_is_made_of_its_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained: list[int] = []
+    fit = ConditionalGan.fit
+
+    def counted(self: ConditionalGan, *asked: Any) -> Synthesizer:
+        trained.append(len(asked[0]))
+        return fit(self, *asked)
+
+    monkeypatch.setattr("fedsplit.generators.base._imitations", OrderedDict())
+    monkeypatch.setattr(ConditionalGan, "fit", counted)
+    own, other = holding(IMAGES), holding(IMAGES.at(torch.arange(12)))
+    device = torch.device("cpu")
+    first = imitated(small(), own, device, Seeds(0))
+    assert imitated(small(), own, device, Seeds(0)).synthesizer is first.synthesizer
+    assert trained == [20]
+    for rows, seed in ((other, 0), (own, 1)):
+        imitated(small(), rows, device, Seeds(seed))
+    imitated(small(rate=0.01), own, device, Seeds(0))
+    assert trained == [20, 12, 20, 20]
+    monkeypatch.setattr("fedsplit.generators.base._IMITATIONS", 1)
+    imitated(small(), own, device, Seeds(3))
+    anew = imitated(small(), own, device, Seeds(0)).synthesizer
+    assert anew is not first.synthesizer and fingerprint(anew) == fingerprint(first.synthesizer)
 
 
 OTHERS: dict[str, Callable[[Asker], Synthesizer]] = {
