@@ -176,7 +176,7 @@ class Imitation:
 _IMITATIONS = 16
 _imitations: OrderedDict[str, Synthesizer] = OrderedDict()
 """The last ones of this process, by all that they depend on: rows of a table that differ in what they do with a
-generator's samples need not train it again."""
+generator's samples need not train it again. No party is handed another's: who finds one has its rows already."""
 
 
 def imitated(generator: ImageGenerator, data: Holding, device: torch.device, seeds: Seeds) -> Imitation:

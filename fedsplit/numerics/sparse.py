@@ -214,7 +214,7 @@ class _Descent:
         gap = torch.full_like(self.lower, torch.inf)
         spent = torch.zeros(len(codes), dtype=torch.long, device=codes.device)
         left = torch.arange(len(codes), device=codes.device)
-        kept = torch.zeros_like(left, dtype=torch.bool)
+        settled = torch.zeros_like(left, dtype=torch.bool)
         for number in range(1, iterations + 1):
             last = number == iterations
             if not last and number % _CHECK_EVERY:
@@ -222,16 +222,16 @@ class _Descent:
                 continue
             gaps = self._checked()
             # Kept as they are now, though they may go on with the others: what a sample gets is not up to its batch.
-            done = ~kept & ((gaps <= tolerance) | last)
+            done = ~settled & ((gaps <= tolerance) | last)
             own = left[done]
             codes[own], gap[own], spent[own] = self.codes[done], gaps[done], number
-            kept |= done
-            if bool(kept.all()):
+            settled |= done
+            if bool(settled.all()):
                 break
-            if float(kept.float().mean()) >= _FINISHED_SHARE:
-                self._keep(~kept)
-                left = left[~kept]
-                kept = torch.zeros_like(left, dtype=torch.bool)
+            if float(settled.float().mean()) >= _FINISHED_SHARE:
+                self._keep(~settled)
+                left = left[~settled]
+                settled = torch.zeros_like(left, dtype=torch.bool)
         return Solution(codes, gap, spent)
 
     def _advance(self) -> None:

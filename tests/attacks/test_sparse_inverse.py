@@ -1,5 +1,6 @@
 """The walk backwards, where the answer is known."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from fedsplit.layers.bottleneck import low_rank_factor
 from fedsplit.layers.sparse_coding import SparseCodingLayer
 from fedsplit.layers.walk import learn_walk, leaves
 from fedsplit.numerics.affine_fit import affine_fit
+from fedsplit.numerics.guesses import Guess
 from fedsplit.numerics.sparse import Fista
 from fedsplit.records.images import Shape
 from fedsplit.seeding import Seeds
@@ -124,6 +126,20 @@ def test_behind_two_sparse_layers_it_is_no_worse_than_the_linear_guess():
     about = case(twice_coded_client, auxiliary=200)
     ridge = LinearInverse().reconstruct(about.leak, Seeds(0)("attack"))
     assert about.error(reconstruct(about)) < about.error(ridge.images) < about.anchor
+
+
+def test_what_lies_between_the_walk_and_a_linear_map_is_closer_than_either(monkeypatch: pytest.MonkeyPatch):
+    about, tried = case(twice_coded_client, auxiliary=200), dict[str, float]()
+
+    def chosen(guesses: Sequence[Guess]) -> Guess:
+        tried.update({guess.name: about.error(guess.images.float()) for guess in guesses})
+        return guesses[-1]
+
+    monkeypatch.setattr("fedsplit.attacks.sparse_inverse.chosen", chosen)
+    between = about.error(reconstruct(about))
+    names = [name for name in tried if name.endswith("from all that crossed")]
+    assert names[-1].startswith("between the walk and")
+    assert between < min(tried["the walk, gain 1.00"], *(tried[name] for name in names[:-1]))
 
 
 def test_a_decoder_learns_from_the_recovered_codes_and_is_chosen_where_it_is_better():
