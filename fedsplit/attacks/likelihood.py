@@ -64,7 +64,7 @@ class Likelihood(Attack):
         nothing, spread = _Release((), frozenset(), 1, rng), seen.var().clamp(min=torch.finfo(seen.dtype).tiny)
         open_search = _Search(self, leak.client_weights.broadcast, nothing, mean, spread)
         searches = [open_search]
-        if isinstance(leak.defense, Defense) and (members := leak.defense.releasing("inference")):
+        if isinstance(leak.defense, Defense) and (members := leak.defense.releasing(leak.phase)):
             # To match what a defense gives is a rougher landscape than to match what it was given: both are tried.
             searches.append(replace(open_search, release=_release(members, self.draws, seen[:1], rng)))
         trials = (trial for search in searches for trial in search.tried(seen[chosen], truth))

@@ -14,10 +14,9 @@ from fedsplit.errors import ScenarioError
 from fedsplit.layers.disturbed import Disturbed
 from fedsplit.models.base import AnyModel, Model
 from fedsplit.records.images import Holding, Images, Shape
+from fedsplit.records.leak import Phase
 from fedsplit.records.step import ClientStep, Draws, Passage, ServerStep
 from fedsplit.split import Segment, Segments
-
-Phase = Literal["training", "inference"]
 
 Sampling = Literal["shuffled", "poisson"]
 """How rows come into batches. shuffled: each once per epoch. poisson: each into every batch with the same chance."""
@@ -58,6 +57,11 @@ class Defense(Component):
     def releases(self) -> bool:
         """Whether this defense changes what leaves at the cut."""
         return type(self).release is not Defense.release
+
+    @property
+    def changes_smashed(self) -> bool:
+        """Whether it changes what leaves at the cut, by `release` or once it is deployed."""
+        return self.releases
 
     @property
     def augments(self) -> bool:
@@ -118,7 +122,7 @@ class Defense(Component):
     def refuses(self, segments: Segments, before: tuple["Defense", ...] = ()) -> str:
         """Why it cannot act in these segments of its row, in half a sentence; or nothing. Asked before any compute.
 
-        before: the members of the same row whose release comes before its own.
+        before: the members of the same row that change what leaves at the cut before it does.
         """
         del segments, before
         return ""
@@ -180,14 +184,14 @@ class Defense(Component):
         model: all of it, the server's segment too, in evaluation mode, for this client to keep. data: on its device.
         """
         del model, data, rng
-        return self.released
+        return self.released("inference")
 
-    @property
-    def released(self) -> Deployed:
-        """How a client answers whose defense does no more than `release`."""
+    def released(self, phase: Phase) -> Deployed:
+        """How a client answers in this phase whose defense does no more than `release`."""
+        members = self.releasing(phase)
 
         def release(smashed: Tensor, rng: Generator) -> Tensor:
-            for member in self.releasing("inference"):
+            for member in members:
                 smashed = member.release(smashed, rng)
             return smashed
 
@@ -211,7 +215,8 @@ class Noise(Defense):
         return not self.at
 
     def build(self, model: Model, cut: str) -> tuple[Model, str]:
-        """The model, its chosen blocks followed by noise; behind the cut's own block the noise is the client's."""
+        """The model, its chosen blocks followed by noise. Behind the cut's own block it is the client's; it is part of
+        the last block, so that the last hidden layer stays what it is."""
         if not self.at:
             return model, cut
         return _Injected(inner=model, at=self.at, noise=self), _disturbed(cut) if cut in self.at else cut
@@ -227,16 +232,24 @@ class _Injected(Model):
     noise: Noise
 
     def blocks(self, shape: Shape, classes: int) -> "OrderedDict[str, nn.Module]":
-        """Those of the inner model, each of the chosen ones followed by one more."""
+        """Those of the inner model, each of the chosen ones but the last followed by one more."""
         inner = self.inner.blocks(shape, classes)
         if unknown := [name for name in self.at if name not in inner]:
             remedy = f"use names of {', '.join(inner)}"
             raise ScenarioError("no block of this name", at=f"{self.noise.kind}.at", value=unknown[0], remedy=remedy)
+        if taken := [name for name in self.at if _disturbed(name) in inner]:
+            remedy = "let one of them act elsewhere"
+            reason = "is disturbed by two defenses of one row"
+            raise ScenarioError(reason, at=f"{self.noise.kind}.at", value=taken[0], remedy=remedy)
+        last = list(inner)[-1]
         found: OrderedDict[str, nn.Module] = OrderedDict()
         for name, block in inner.items():
-            found[name] = block
-            if name in self.at:
-                found[_disturbed(name)] = Disturbed(self.noise.release)
+            if name not in self.at:
+                found[name] = block
+            elif name == last:
+                found[name] = nn.Sequential(block, Disturbed(self.noise.release))
+            else:
+                found |= {name: block, _disturbed(name): Disturbed(self.noise.release)}
         return found
 
 

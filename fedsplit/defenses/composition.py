@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from fedsplit.defenses.base import AnyDefense, Defense, Deployed, Phase, Sampling
+from fedsplit.defenses.base import AnyDefense, Defense, Deployed, Sampling
 from fedsplit.models.base import Model
 from fedsplit.records.images import Holding, Images
+from fedsplit.records.leak import Phase
 from fedsplit.records.step import ClientStep, Draws, Passage, ServerStep
 from fedsplit.split import Segment, Segments
 
@@ -26,6 +27,11 @@ class Composition(Defense):
     def releases(self) -> bool:
         """Whether any member changes what leaves at the cut."""
         return any(member.releases for member in self.members)
+
+    @property
+    def changes_smashed(self) -> bool:
+        """Whether any member does."""
+        return any(member.changes_smashed for member in self.members)
 
     @property
     def augments(self) -> bool:
@@ -75,7 +81,7 @@ class Composition(Defense):
     def refuses(self, segments: Segments, before: tuple[Defense, ...] = ()) -> str:
         """The first member's reason that has one."""
         for number, member in enumerate(self.members):
-            earlier = *before, *(one for one in self.members[:number] if one.releases)
+            earlier = *before, *(one for one in self.members[:number] if one.changes_smashed)
             if reason := member.refuses(segments, earlier):
                 return reason
         return ""

@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from fedsplit.defenses.base import Defense, Sampling
 from fedsplit.errors import EngineError
+from fedsplit.layers.gaussian_code import GaussianSample
 from fedsplit.numerics.accountant import epsilon, has_accountant
 from fedsplit.numerics.sample_gradients import Parameters, clipped_gradient
 from fedsplit.records.step import ClientStep, Draws, Passage
@@ -60,7 +61,7 @@ class DpSgd(Defense):
         del before
         noisy = segments.whole if self.segments == "both" else segments.client
         if name := _first(noisy, _joins_or_draws):
-            remedy = "use norm: group or dropout: 0, leave batch_norm out, or cut the model before it"
+            remedy = "use norm: group or dropout: 0, leave batch_norm or mid out, or cut the model before it"
             return f"needs what each sample gives alone, and {name} ({remedy})"
         if self.sampling == "poisson" and (name := _first(segments.whole, _joins)):
             return f"may draw batches of a single row, and {name} (use sampling: shuffled)"
@@ -131,7 +132,8 @@ def _joins(module: nn.Module) -> bool:
 
 
 def _joins_or_draws(module: nn.Module) -> bool:
-    return _joins(module) or (isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0)  # pyright: ignore[reportPrivateUsage]
+    drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0  # pyright: ignore[reportPrivateUsage]
+    return _joins(module) or drops or isinstance(module, GaussianSample)
 
 
 def _first(segment: Segment, having: Callable[[nn.Module], bool]) -> str:

@@ -71,7 +71,7 @@ class AnswerPoison(Poison):
             confidences = model.whole(data.pixels).softmax(dim=1)
         lesson = self.lesson(confidences, data, seeds, logarithms=True)
         answer = self.answer_at_once(lesson, seeds) if self.generator else self.answer_by_search(lesson)
-        return Deployed(release=self.released.release, answer=answer)
+        return Deployed(release=self.released("inference").release, answer=answer)
 
     @property
     def training(self) -> GeneratorTraining:

@@ -34,6 +34,11 @@ class PoisonSmashed(Poison):
     """By how much the largest confidence stays ahead of every other, or by as much as it was where that is less."""
 
     @property
+    def changes_smashed(self) -> bool:
+        """Once it is deployed."""
+        return True
+
+    @property
     def caveat(self) -> str:
         """What a client has to hold, and where it does nothing."""
         return "needs the server segment at every client once training is over; at training steps its row is undefended"
@@ -49,7 +54,7 @@ class PoisonSmashed(Poison):
         aim = partial(lesson.misalignment, images=lesson.images)
         own = self.searched(aim, lesson.seen, step, self._scale(lesson.seen))
         directions = lesson.directions(own)
-        plain = self.released
+        plain = self.released("inference")
 
         def release(smashed: Tensor, rng: Generator) -> Tensor:
             smashed = plain.release(smashed, rng).detach()

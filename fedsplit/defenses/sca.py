@@ -10,7 +10,7 @@ from torch import Generator, nn
 
 from fedsplit.defenses.base import Defense
 from fedsplit.layers.first_dictionary import Beginning, FirstDictionary
-from fedsplit.layers.sparse_coding import SparseCodingLayer
+from fedsplit.layers.sparse_coding import SparseCodingLayer, sparse_layer
 from fedsplit.layers.stem import Stage, Stem, normalised
 from fedsplit.models.base import AnyModel, Model
 from fedsplit.numerics.sparse import Fista
@@ -81,7 +81,7 @@ class Sca(Defense):
     def warm_start(self, blocks: nn.Module, public: Images, rng: Generator) -> tuple[str, ...]:
         """Gives the first layer the dictionary it keeps."""
         beginning = FirstDictionary(self.first_dictionary, self.pretraining_passes, self.pretraining_rate)
-        beginning.give(_sparse_layer(blocks, 0), public, rng)
+        beginning.give(sparse_layer(blocks, _name(0)), public, rng)
         return ()
 
     def after_step(self, segment: nn.Module, step: ClientStep, rng: Generator) -> None:
@@ -90,7 +90,7 @@ class Sca(Defense):
         outputs = dict(step.features)
         for index in range(1, len(self.features)) if self.dictionary == "learned" else ():
             inputs, codes = outputs[normalised(_name(index - 1))], outputs[_name(index)]
-            layer = _sparse_layer(segment, index)
+            layer = sparse_layer(segment, _name(index))
             if layer.training:
                 layer.hebbian_step(inputs, codes, self.hebbian_rate)
 
@@ -129,9 +129,3 @@ class _Coded(Model):
 
 def _name(index: int) -> str:
     return f"sparse{index + 1}"
-
-
-def _sparse_layer(blocks: nn.Module, index: int) -> SparseCodingLayer:
-    layer = blocks.get_submodule(_name(index))
-    assert isinstance(layer, SparseCodingLayer), f"{_name(index)} is this defense's own block"
-    return layer

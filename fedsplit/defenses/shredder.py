@@ -30,7 +30,7 @@ class Shredder(Defense):
     """How many there are to draw from."""
     scale: PositiveFloat = 1.0
     """Of the Laplace distribution that a tensor begins with, in units of the standard deviation of all the client's
-    smashed data."""
+    smashed data. Published for one network: 1.2, in units of its activations."""
     steps: PositiveInt = 200
     """Of Adam."""
     rate: PositiveFloat = 0.02
@@ -41,6 +41,11 @@ class Shredder(Defense):
     """What each step leaves of the weight."""
     batch_size: PositiveInt = 16
     """Rows that each tensor is tried on in a step."""
+
+    @property
+    def changes_smashed(self) -> bool:
+        """Once it is deployed."""
+        return True
 
     @property
     def caveat(self) -> str:
@@ -57,7 +62,7 @@ class Shredder(Defense):
             drawn = torch.randint(len(collection), (len(smashed),), generator=rng, device=rng.device)
             return smashed + collection[drawn.to(collection.device)].to(smashed)
 
-        return Deployed(release=release, answer=self.released.answer)
+        return Deployed(release=release, answer=self.released("inference").answer)
 
     @torch.enable_grad()
     def _learned(self, model: Segments, smashed: Tensor, labels: Tensor, seeds: Seeds) -> Tensor:

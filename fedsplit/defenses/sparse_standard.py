@@ -9,7 +9,7 @@ from torch import Generator, nn
 
 from fedsplit.defenses.base import Defense
 from fedsplit.layers.first_dictionary import Beginning, FirstDictionary
-from fedsplit.layers.sparse_coding import SparseCodingLayer
+from fedsplit.layers.sparse_coding import SparseCodingLayer, sparse_layer
 from fedsplit.layers.stem import Stage, Stem
 from fedsplit.models.base import AnyModel, Model
 from fedsplit.numerics.sparse import Fista
@@ -61,9 +61,8 @@ class SparseStandard(Defense):
 
     def warm_start(self, blocks: nn.Module, public: Images, rng: Generator) -> tuple[str, ...]:
         """Gives the sparse layer the dictionary it keeps."""
-        layer = blocks.get_submodule(_SPARSE)
-        assert isinstance(layer, SparseCodingLayer), f"{_SPARSE} is this defense's own block"
-        FirstDictionary(self.first_dictionary, self.pretraining_passes, self.pretraining_rate).give(layer, public, rng)
+        beginning = FirstDictionary(self.first_dictionary, self.pretraining_passes, self.pretraining_rate)
+        beginning.give(sparse_layer(blocks, _SPARSE), public, rng)
         return ()
 
     def stem(self) -> Stem:

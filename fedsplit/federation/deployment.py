@@ -39,7 +39,7 @@ def answering(plan: Plan, trained: Trained, data: FederationData) -> Trained:
 def _deployed(plan: Plan, state: State, server: State, holding: Holding, client: int) -> Deployed:
     # state: of all that it holds.
     if not plan.defense.deploys:
-        return plan.defense.released
+        return plan.defense.released("inference")
     segments = plan.segments()
     plan.prepare(segments.home.whole, state, training=False)
     plan.prepare(segments.server, server, training=False)

@@ -46,7 +46,7 @@ def evaluate(
     right = 0
     active: Counter[str] = Counter()
     values: Counter[str] = Counter()
-    answering = deployed or [(plan.defense.released,)] * len(clients)
+    answering = deployed or [(plan.defense.released("inference"),)] * len(clients)
     for (client, holders), start in product(zip(clients, answering, strict=True), range(0, len(test), _AT_ONCE)):
         plan.prepare(segments.home.whole, client, training=False)
         images = smashed = test.pixels[start : start + _AT_ONCE].to(plan.device, plan.dtype)

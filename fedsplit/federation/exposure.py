@@ -15,8 +15,9 @@ from fedsplit.federation.plan import Plan, State
 from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Trained
 from fedsplit.layers.disturbed import left_out
+from fedsplit.layers.gaussian_code import as_in_training
 from fedsplit.layers.sparse_coding import with_gradients
-from fedsplit.records.leak import Auxiliary, ClientSegment, Leak, LeakKind, Pairs, Query
+from fedsplit.records.leak import Auxiliary, ClientSegment, Leak, LeakKind, Pairs, Query, phase_of
 from fedsplit.seeding import drawn_from
 from fedsplit.split import Segment
 
@@ -78,25 +79,25 @@ def expose(
 
     Raises EngineError where no client that holds a target took part in the round of a training leak.
     """
-    page, client = trained.ledger.page(observation.round), observation.client
+    page, client, kind = trained.ledger.page(observation.round), observation.client, observation.kind
     own = client if page.apart else None
-    state = page.before(own) if observation.kind == "training" else page.after(own)
+    state = page.before(own) if kind == "training" else page.after(own)
     number = client or 0
     deployed = deployed or partial(deployed_after, plan, trained, data)
     asked = _OPEN
     if observation.defended:
         # As long as it trains, a client does no more than release.
-        asked = plan.defense.released if observation.kind == "training" else deployed(page.round, number)
+        asked = plan.defense.released("training") if kind == "training" else deployed(page.round, number)
     query = partial(_answered, plan, _shown(plan, state, page.server, asked, observation))
-    rng = plan.seeds("auxiliary", observation.kind, observation.round, *(() if client is None else (client,)))
+    rng = plan.seeds("auxiliary", kind, observation.round, *(() if client is None else (client,)))
     looked_at = range(len(data.holdings)) if client is None else (client,)
     targets = (
         _training(plan, page, looked_at)
-        if observation.kind == "training"
+        if kind == "training"
         else _inference(plan, page, data, looked_at, observation, deployed)
     )
     leak = Leak(
-        kind=observation.kind,
+        kind=kind,
         round=observation.round,
         image_shape=plan.shape,
         classes=plan.classes,
@@ -107,12 +108,14 @@ def expose(
         head_gradients=targets.head_gradients,
         auxiliary_pairs=Pairs(query(auxiliary.images, rng), query(auxiliary.validation_images, rng)),
         client_queries=query,
-        client_weights=ClientSegment(_client(plan, state), tuple(_client(plan, own) for _, own in targets.returned)),
+        client_weights=ClientSegment(
+            _client(plan, state, kind), tuple(_client(plan, own, kind) for _, own in targets.returned)
+        ),
         server_segments=tuple(_server(plan, past.server) for past in trained.ledger.until(observation.round)),
         defense=plan.defense,
-        repeats=None if observation.kind == "training" else observation.repeats,
-        scores=query if observation.kind == "model" else None,
-        model=_model(plan, state, page.server) if observation.kind == "model" else None,
+        repeats=None if kind == "training" else observation.repeats,
+        scores=query if kind == "model" else None,
+        model=_model(plan, state, page.server) if kind == "model" else None,
         learned=None if plan.hijacking is None else _learned(plan, trained, observation),
     )
     return Exposure(leak, targets.rows, targets.clean)
@@ -187,7 +190,7 @@ def _learned(plan: Plan, trained: Trained, observation: Observation) -> State:
 
 def _shown(plan: Plan, state: State, server: State, deployed: Deployed, observation: Observation) -> Query:
     """What one pass of a client over images shows where this leak is. state: of all that it holds."""
-    client = _prepared(plan, state)
+    client = _prepared(plan, state, observation.kind)
     look = _look(plan, state, server, deployed, observation.kind)
 
     def answer(images: Tensor, smashed: Tensor, rng: Generator) -> Tensor:
@@ -237,13 +240,15 @@ def _answered(plan: Plan, shown: Query, images: Tensor, rng: Generator) -> Tenso
     return torch.cat([shown(part.to(plan.device, plan.dtype), rng) for part in images.split(_AT_ONCE)])
 
 
-def _client(plan: Plan, state: State) -> nn.Module:
-    return _held(_prepared(plan, state))
+def _client(plan: Plan, state: State, kind: LeakKind) -> nn.Module:
+    return _held(_prepared(plan, state, kind))
 
 
-def _prepared(plan: Plan, state: State) -> Segment:
+def _prepared(plan: Plan, state: State, kind: LeakKind) -> Segment:
     home = plan.home()
     plan.prepare(home.whole, state, training=False)
+    if phase_of(kind) == "training":
+        as_in_training(left_out(home.client))
     return home.client
 
 

@@ -182,7 +182,7 @@ class HonestServer(Server):
         features = _features(self._plan, self.segment, smashed)
         logits = features[-1][1]
         task = task_loss(logits, labels, crossing.weights, crossing.mass)
-        penalty = self._penalised(ServerStep(features, logits, labels, crossing.weights, self._progress))
+        penalty = self._penalised(_server_step(features, logits, crossing, self._progress))
         self._optimizer.zero_grad()
         (task + penalty).backward()
         self._learn(smashed, logits, crossing.mass)
@@ -194,7 +194,7 @@ class HonestServer(Server):
         features = _features(self._plan, self.segment, self._entry)
         self._exit = features[-1][1]
         self._mass = crossing.mass
-        self._penalty = self._penalised(ServerStep(features, None, None, crossing.weights, self._progress))
+        self._penalty = self._penalised(_server_step(features, None, crossing, self._progress))
         return Hidden(self._exit.detach())
 
     def _finish(self, message: HiddenGradient) -> CutGradient:
@@ -225,6 +225,10 @@ def task_loss(logits: Tensor, labels: Tensor, weights: Tensor, mass: Tensor) -> 
     """The weighted sum of the rows' cross-entropies, by `mass`: their weighted mean, or what is one on average."""
     losses = F.cross_entropy(logits, labels, reduction="none")
     return (losses * weights).sum() / mass
+
+
+def _server_step(features: Features, logits: Tensor | None, crossing: Crossing, progress: Progress) -> ServerStep:
+    return ServerStep(features, logits, crossing.labels, crossing.weights, progress, crossing.expected)
 
 
 def _features(plan: Plan, segment: Segment, inputs: Tensor) -> Features:

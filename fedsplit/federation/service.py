@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fedsplit.errors import EngineError
+from fedsplit.errors import EngineError, blaming
 from fedsplit.federation.cohort import Cohort
 from fedsplit.federation.hijacked import server_of
 from fedsplit.federation.messages import Crossing, CutGradient, Failed, Hidden, HiddenGradient, Up, joined
@@ -26,6 +26,7 @@ class Service:
         self._cohort = cohort
         self._cut_shape = segments.cut_shape
         self._round = standing.round + 1
+        self._at = f"server, round {self._round}"
         self._answers = 0
 
     def take(self, client: int) -> Up:
@@ -91,10 +92,11 @@ class Service:
 
     def _post(self, answers: Mapping[int, Hidden | CutGradient]) -> None:
         self._cohort.post(answers)
-        self.server.move()
+        with blaming(self._at):
+            self.server.move()
 
     def _answer(self, message: Crossing | HiddenGradient) -> Hidden | CutGradient:
         name = (self._round, "server", self._answers)
         self._answers += 1
-        with self._plan.seeds.fork("forward", *name):
+        with self._plan.seeds.fork("forward", *name), blaming(self._at):
             return self.server.answer(message)

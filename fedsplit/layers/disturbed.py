@@ -24,7 +24,7 @@ class Disturbed(nn.Module):
 
 
 def left_out(segment: nn.Module) -> nn.Module:
-    """The same segment, as its weights are."""
+    """The same segment, as its weights are, and as it is in training."""
     for module in segment.modules():
         if isinstance(module, Disturbed):
             module.left_out = True

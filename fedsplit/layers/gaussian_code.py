@@ -55,6 +55,14 @@ class UnsampledCode(nn.Module):
         return torch.cat([mean, _FAINT * deviation if sampled else torch.zeros_like(deviation)], dim=1)
 
 
+def as_in_training(segment: nn.Module) -> nn.Module:
+    """The same segment, which leaves to be sampled in either mode what it does in training."""
+    for module in segment.modules():
+        if isinstance(module, UnsampledCode):
+            module.at_inference = module.in_training
+    return segment
+
+
 def sampled(code: Tensor, rng: Generator) -> Tensor:
     """(n, 2 k), unsampled -> (n, 2 k): k numbers drawn with these means and deviations, then zeros."""
     mean, faint = code.chunk(2, dim=1)

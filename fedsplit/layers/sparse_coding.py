@@ -177,6 +177,11 @@ class SparseCodingLayer(nn.Module):
         return bound
 
 
+def sparse_layer(blocks: nn.Module, name: str) -> SparseCodingLayer:
+    """The one that makes this block, whatever else may be around it."""
+    return next(part for part in blocks.get_submodule(name).modules() if isinstance(part, SparseCodingLayer))
+
+
 def with_gradients(network: nn.Module) -> nn.Module:
     """The same network, whose sparse layers pass exact gradients on also where its training had no use for them."""
     for module in network.modules():

@@ -147,6 +147,9 @@ class _LeftOut:
     def error(self, penalty: Tensor) -> float:
         inverse = _inverse(self.solution.values + penalty)
         residual = self.targets - self.solution.scores @ (self.solution.loads * inverse[:, None])
+        if self.rows == self.block:
+            # Nothing is left to fit: all that can be asked is how it fits.
+            return residual.square().mean().item()
         scores = self.solution.scores.unflatten(0, (-1, self.block))
         leverage = (scores * inverse) @ scores.mT + 1 / self.rows
         remainder = torch.eye(self.block, dtype=leverage.dtype, device=leverage.device) - leverage

@@ -46,6 +46,9 @@ LeakKind = Literal["inference", "training", "hidden", "answers", "model"]
 raw outputs of the deployed model's last hidden layer. answers: the confidences that it releases. model: the deployed
 model itself, and nothing that anybody sent; what is rebuilt are its classes."""
 
+Phase = Literal["training", "inference"]
+"""Of a client's life: it trains, or it is deployed."""
+
 Query = Callable[[Tensor, Generator], Tensor]
 """(n, channels, height, width) images of the attacker's own -> (n, *seen shape), what it would see of them."""
 
@@ -119,6 +122,11 @@ class Leak:
     grants it or takes it away."""
 
     @property
+    def phase(self) -> Phase:
+        """In which its clients were when they answered."""
+        return phase_of(self.kind)
+
+    @property
     def targets(self) -> int:
         """How many images there are to rebuild."""
         found = self.smashed if self.wanted is None else self.wanted
@@ -138,6 +146,11 @@ class Leak:
                 name: value[order] for name in PER_TARGET if (value := getattr(self, name)) is not None
             },
         )
+
+
+def phase_of(kind: LeakKind) -> Phase:
+    """In which clients are who give what a leak of this kind shows."""
+    return "training" if kind == "training" else "inference"
 
 
 PER_TARGET = ("smashed", "cut_gradients", "labels", "head_gradients", "wanted")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -56,7 +57,7 @@ class ServerStep:
     """The server's half. features: (block name, output) of every block of the server segment.
 
     logits: (n, classes), labels: (n,); both None where the head and the labels stay at the client. weights: (n,), of
-    the rows in the task loss, which is their weighted mean; None for equal ones.
+    the rows in the task loss; None for equal ones. expected: as in `mass_of`.
     """
 
     features: tuple[tuple[str, Tensor], ...]
@@ -64,10 +65,12 @@ class ServerStep:
     labels: Tensor | None
     weights: Tensor | None = None
     progress: Progress = ONLY_ROUND
+    expected: float | None = None
 
     def mean(self, values: Tensor) -> Tensor:
         """Of (n,) values of the rows, as the task loss weighs them."""
-        return values.mean() if self.weights is None else (values * self.weights).sum() / self.weights.sum()
+        weights = torch.ones_like(values) if self.weights is None else self.weights
+        return (values * weights).sum() / mass_of(weights, self.expected)
 
 
 @dataclass(frozen=True)

@@ -429,6 +429,10 @@ def test_what_is_spoilt_or_keeps_something_has_none() -> None:
         (("model={kind: lenet, batch_norm: true}", "cut=conv1"), "alone, and norm1 is a BatchNorm2d (use norm: group"),
         (("model={kind: convolutional, features: [4, 4]}", "cut=conv1"), "alone, and relu1.1 is a Dropout (use"),
         (
+            ("defenses.row=[{kind: dp_sgd}, {kind: mid, beta: 0.1, place: head}]",),
+            "alone, and head_code is a GaussianSample (use norm: group or dropout: 0, leave batch_norm or mid out",
+        ),
+        (
             ("defenses.row.segments=client", "model={kind: lenet, batch_norm: true}", "cut=conv1"),
             "may draw batches of a single row, and norm1 is a BatchNorm2d (use sampling: shuffled)",
         ),

@@ -8,6 +8,7 @@ import torch
 from torch import Generator
 
 from fedsplit.defenses.base import Defense
+from fedsplit.defenses.composition import Composition
 from fedsplit.defenses.gaussian_noise import GaussianNoise
 from fedsplit.defenses.laplace_noise import LaplaceNoise
 from fedsplit.errors import ScenarioError
@@ -87,6 +88,31 @@ def test_answers_behind_the_cut_are_noisy_and_what_crosses_is_not(tmp_path: Path
     assert not torch.equal(*pairs["hidden"])
 
 
+def test_a_training_leak_knows_nothing_of_it(tmp_path: Path) -> None:
+    plan, bare = plan_with(GaussianNoise(std=0.7, at=("pool1",))), plan_with(None)
+    first, second = (
+        train(tmp_path / name, one, federation(), SplitFedV1(rounds=1, batch_size=6), Recording(training=(1,)))
+        for name, one in (("noisy", plan), ("bare", bare))
+    )
+    noisy_, clear = leak(plan, first, "training"), leak(bare, second, "training")
+    assert noisy_.auxiliary_pairs is not None and clear.auxiliary_pairs is not None
+    assert torch.equal(noisy_.auxiliary_pairs.smashed, clear.auxiliary_pairs.smashed)
+
+
+def test_behind_the_last_block_it_is_a_part_of_that(tmp_path: Path) -> None:
+    plan, bare = plan_with(GaussianNoise(std=0.7, at=("dense1", "logits"))), plan_with(None)
+    last = list(plan.segments().whole.names)[-1]
+    assert last == list(bare.segments().whole.names)[-1] == "logits"
+    alone = plan_with(GaussianNoise(std=0.7, at=("logits",)))
+    result, other = trained(tmp_path / "noisy", alone), trained(tmp_path / "bare", bare)
+    hidden, answers = (
+        [leak(one, seen, kind).smashed for one, seen in ((alone, result), (bare, other))]
+        for kind in ("hidden", "answers")
+    )
+    assert torch.equal(*hidden)  # pyright: ignore[reportArgumentType]
+    assert not torch.equal(*answers)  # pyright: ignore[reportArgumentType]
+
+
 def test_many_answers_average_it_away(tmp_path: Path) -> None:
     plan = plan_with(GaussianNoise(std=0.7, at=("conv1",)))
     result = trained(tmp_path, plan)
@@ -116,8 +142,13 @@ def test_accuracy_is_that_of_the_noisy_model(tmp_path: Path) -> None:
     assert loud.accuracy == again.accuracy != trained(tmp_path / "bare", plan_with(None)).accuracy
 
 
-def test_a_block_that_is_none_is_refused() -> None:
+def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ScenarioError, match=r"gaussian_noise\.at: 'dense9': no block of this name; use names of conv1"):
         plan_with(GaussianNoise(std=0.7, at=("dense9",))).segments()
+    twice = Composition(members=(GaussianNoise(std=0.7, at=("conv1",)), LaplaceNoise(scale=0.7, at=("conv1",))))
+    with pytest.raises(
+        ScenarioError, match=r"laplace_noise\.at: 'conv1': is disturbed by two defenses of one row; let"
+    ):
+        plan_with(twice).segments()
     with pytest.raises(ValueError, match="`active` has no effect"):
         GaussianNoise(std=0.7, at=("conv1",), active="training")

@@ -240,6 +240,19 @@ def test_where_it_does_not_draw_the_mean_crosses_and_no_deviation(active: Any, t
     assert torch.equal(outputs["cut_code"][:, :4], outputs["cut_moments"][:, :4])
 
 
+@pytest.mark.parametrize(("active", "kind"), [("training", "training"), ("inference", "inference")])
+def test_who_learns_from_pairs_learns_from_samples_where_samples_cross(
+    active: Any, kind: LeakKind, tmp_path: Path
+) -> None:
+    leak = exposed(tmp_path, plan_of(defense=Mid(beta=0.1, features=4, active=active)), kind)
+    assert leak.client_weights is not None and leak.smashed is not None and leak.smashed[:, :4].any()
+    own = leak.auxiliary.images
+    outputs = dict(leak.client_weights.broadcast.features(own))  # pyright: ignore
+    mean, deviation = outputs["cut_moments"].detach().chunk(2, dim=1)
+    off = torch.stack([asked(leak, own, seed)[:, :4] - mean for seed in range(300)])
+    torch.testing.assert_close(off.std(dim=0), deviation, rtol=0.25, atol=0)
+
+
 def test_a_round_over_the_step_grain_draws_once_an_exchange() -> None:
     plan, protocol = plan_of(defense=Mid(beta=0.1)), SplitFedV1(batch_size=4)
     own = holding(images(8, seed=0), watched=8)
@@ -268,6 +281,8 @@ MID = "{kind: mid, beta: 0.1}"
     [
         ([f"defenses.row=[{MID}, {{kind: low_rank, rank: 2}}]"], "a defense listed after it moves the cut"),
         ([f"defenses.row=[{{kind: gaussian_noise, std: 0.1}}, {MID}]"], "gaussian_noise has to be listed after it"),
+        ([f"defenses.row=[{{kind: shredder}}, {MID}]"], "shredder has to be listed after it"),
+        ([f"defenses.row=[{{kind: poison_smashed}}, {MID}]"], "poison_smashed has to be listed after it"),
         ([f"defenses.row=[{MID}, {MID}]"], "mid.place: 'cut': is taken by two defenses of one row"),
         (
             ["head=dense2", "model={kind: lenet}", "cut=pool2", "defenses.row={kind: mid, beta: 0.1, place: head}"],

@@ -90,6 +90,14 @@ def test_rows_count_as_the_task_loss_counts_them() -> None:
     torch.testing.assert_close(penalty(torch.arange(3), weights), penalty(twice))
 
 
+def test_of_rows_that_are_drawn_the_loss_is_by_what_a_batch_is_expected_to_weigh() -> None:
+    logits, labels = torch.randn(1, CLASSES, generator=Generator().manual_seed(0)), torch.tensor([1])
+    step = ServerStep((("logits", logits),), logits, labels, torch.ones(1), expected=64.0)
+    defense = NegativeLabelSmoothing(amount=-0.05)
+    hard, even = F.cross_entropy(logits, labels), -logits.log_softmax(dim=1).mean()
+    torch.testing.assert_close(hard / 64 + defense.server_penalty(step), (1.05 * hard - 0.05 * even) / 64)
+
+
 @pytest.mark.parametrize("protocol", [SplitFedV1, SplitFedV2, Sequential, Parallel])
 def test_nothing_is_changed_before_it_starts_and_going_on_gives_the_same_numbers(protocol, tmp_path: Path) -> None:
     def pages(defense: Defense) -> list[object]:

@@ -18,7 +18,7 @@ from fedsplit.federation.messages import CutGradient
 from fedsplit.federation.optimizer import Adam
 from fedsplit.federation.plan import Plan
 from fedsplit.federation.roles import Client
-from fedsplit.layers.sparse_coding import SparseCodingLayer
+from fedsplit.layers.sparse_coding import SparseCodingLayer, sparse_layer
 from fedsplit.models.lenet import LeNet
 from fedsplit.models.linear import Linear
 from fedsplit.protocols.splitfed_v1 import SplitFedV1
@@ -207,6 +207,18 @@ def test_the_first_dictionary_may_come_from_public_images() -> None:
 def test_two_stems_in_one_row_are_refused() -> None:
     with pytest.raises(ScenarioError, match="'sparse1': is the name of two blocks"):
         plan_of(defense=defenses.validate_python([{"kind": "sca"}, {"kind": "sca"}])).segments()
+
+
+def test_its_layers_are_found_where_another_defense_has_something_around_them() -> None:
+    keeping = {"kind": "misleading_fakes", "continual": True, "continual_weight": 0.5}
+    plan = plan_of(defense=defenses.validate_python([{"kind": "sca", **SMALL}, keeping]))
+    client = client_of(plan)
+    layer = sparse_layer(client.segment, "sparse2")
+    before = layer.dictionary.clone()
+    step(client)
+    assert not torch.equal(layer.dictionary, before)
+    coded = plan_of(defense=defenses.validate_python([{"kind": "sparse_standard", "features": 3}, keeping]))
+    assert not coded.defense.warm_start(coded.segments().whole, images(6, seed=1), Generator())
 
 
 @pytest.mark.parametrize(("model", "cut"), [(Linear(width=8), "rows"), (LeNet(channels=2), "pool1")])

@@ -265,6 +265,21 @@ def test_pairs_and_queries_are_released_like_the_targets(tmp_path: Path) -> None
             assert smashed_of(seen(found, kind, defended=defended)).min() >= 100
 
 
+@pytest.mark.parametrize("active", ["training", "inference"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_learns_from_pairs_learns_from_what_is_released_where_the_targets_are(
+    kind: LeakKind, active: Any, tmp_path: Path
+) -> None:
+    found = trained_with(tmp_path, defense=plugins.Shift(by=100.0, active=active))
+    leak = seen(found, kind).leak
+    assert leak.smashed is not None and leak.auxiliary_pairs is not None and leak.client_queries is not None
+    lowest = [
+        one.min() >= 50
+        for one in (leak.smashed, leak.auxiliary_pairs.smashed, leak.client_queries(leak.auxiliary.images, Generator()))
+    ]
+    assert lowest == [kind == active] * 3
+
+
 def test_queries_draw_fresh_noise_from_the_adversarys_stream_and_come_in_any_number(tmp_path: Path) -> None:
     leak = seen(trained_with(tmp_path, defense=GaussianNoise(std=1.0)), "inference").leak
     assert leak.client_queries is not None
@@ -451,4 +466,6 @@ class Surer(Defense):
 
     def deploy(self, model: Segments, data: Holding, rng: Generator) -> Deployed:
         del model, data, rng
-        return Deployed(self.released.release, lambda _, some: some**self.by / (some**self.by).sum(dim=1, keepdim=True))
+        return Deployed(
+            self.released("inference").release, lambda _, some: some**self.by / (some**self.by).sum(dim=1, keepdim=True)
+        )

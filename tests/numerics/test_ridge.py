@@ -93,6 +93,12 @@ def test_features_that_say_nothing_give_the_mean(shape: tuple[int, int]):
         torch.testing.assert_close(ridge.predict(features), targets.mean(dim=0).expand_as(targets))
 
 
+def test_where_nothing_is_left_to_fit_the_guess_is_the_one_target():
+    features, targets = problem(1, 5)
+    ridge = fit_ridge(features, targets)
+    torch.testing.assert_close(ridge.predict(problem(4, 5, seed=1)[0]), targets.expand(4, -1))
+
+
 def test_an_infinite_strength_is_the_mean_and_noise_chooses_nearly_that():
     features, targets = problem(200, 30)
     noise = torch.randn(200, 30, generator=Seeds(3)("noise"), dtype=torch.float64)

@@ -51,6 +51,20 @@ class Poisons(Defense):
         return smashed * float("nan")
 
 
+class BreaksAtServer(Defense):
+    """Asks the server for a price that it cannot compute."""
+
+    def server_penalty(self, step):
+        raise ValueError("a plug-in\nfell over")
+
+
+class BreaksAtServersStep(Defense):
+    """Cannot change the server's gradients."""
+
+    def after_server_backward(self, segment, passage, rng):
+        raise ValueError("a plug-in\nfell over")
+
+
 class Unprepared(Defense):
     """Cannot even begin."""
 
@@ -95,6 +109,16 @@ def test_what_nobody_can_train_on_stops_the_run_in_one_line(
     assert "client 0, round 1" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "; " in str(caught.value)
+
+
+@pytest.mark.parametrize("defense", [BreaksAtServer, BreaksAtServersStep])
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=told)
+def test_what_fails_at_the_server_stops_the_run_in_one_line(
+    protocol: Protocol, defense: type[Defense], tmp_path: Path
+) -> None:
+    with pytest.raises(EngineError, match=r"round 1: .*failed \(ValueError: a plug-in fell over\)") as caught:
+        run(tmp_path, protocol, defense(), federation((14, 9)))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("head", [None, "logits"], ids=["two parts", "U-shaped"])
