@@ -128,7 +128,7 @@ def _strength(
     if attack.level == "class":
         return {trivial.check: _beats(score, trivial), "permuted_leak": _shows_its_class(guesses, score, bench)}
     rng = seeds("permutation")
-    shuffled = [attack.reconstruct(_permuted(leak, rng), seeds("attack")) for leak in leaks]
+    shuffled = [attack.reconstruct(leak, seeds("attack")) for leak in _permuted(leaks, rng)]
     return {
         trivial.check: _beats(score, trivial),
         "permuted_leak": _powerless(bench, score, _joined(shuffled)),
@@ -163,9 +163,14 @@ def _shows_its_class(guesses: Sequence[Reconstruction], score: Score, bench: Ben
     return Control(ok=ok, detail=detail)
 
 
-def _permuted(leak: Leak, rng: Generator) -> Leak:
-    order = torch.randperm(leak.targets, generator=rng)
-    return leak.permuted(order.to(leak.auxiliary.images.device))
+def _permuted(leaks: Sequence[Leak], rng: Generator) -> list[Leak]:
+    """Every target has what is about another one, of whichever leak: a random cycle leaves nothing in its place."""
+    sizes = [leak.targets for leak in leaks]
+    cycle = torch.randperm(sum(sizes), generator=rng)
+    order = torch.empty_like(cycle)
+    order[cycle] = cycle.roll(1)
+    parts = order.to(leaks[0].auxiliary.images.device).split(sizes)
+    return [leak.permuted(own, leaks) for leak, own in zip(leaks, parts, strict=True)]
 
 
 def _beats(score: Score, trivial: _Trivial) -> Control:

@@ -43,7 +43,7 @@ def _limit(bound: Bound, duel: Duel, defense: Defense, exposed: Sequence[Exposur
 def _channel(leak: Leak, defense: Defense, repeats: int) -> Channel:
     assert leak.client_weights is not None and leak.client_queries is not None, "the whole leak holds both"
     client = leak.client_weights.broadcast
-    variances = [member.noise_variance for member in defense.releasing("inference")]
+    variances = [member.noise_variance for member in defense.changing("inference")]
     if not variances and not _as_computed(leak):
         return Channel(client, None)
     known = [variance for variance in variances if variance is not None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 
 from fedsplit.attacks.base import ATTACKS, ActiveAttack, AnyAttack, Attack, hijacked
 from fedsplit.bounds.base import AnyBound
@@ -44,8 +44,9 @@ class Targets(Settings):
 
     source: Literal["private", "test"] = Field(default="private", alias="from")
     """private: rows that the clients train on. test: rows that pass through the deployed model only."""
-    count: PositiveInt | Literal["all"] = 400
-    """How many, drawn at random; fewer rows than this are taken as they are."""
+    count: Annotated[int, Field(ge=2)] | Literal["all"] = 400
+    """How many, drawn at random; fewer rows than this are taken as they are. With one nothing could tell a guess that
+    hangs on the leak from one that does not."""
 
 
 class Scenario(Settings):

@@ -72,7 +72,8 @@ def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed
             ]
             for known in (True, False)
         )
-    exposed = bare if duel.threat.knows_defense == "no" else defended
+    # What the deployed model answers is what there is to see, whoever asks.
+    exposed = bare if duel.threat.knows_defense == "no" and duel.leak != "model" else defended
     wanted = duel.attack.wanted(plan.classes)
     truth = _truth(parties, exposed, wanted, plan, seeds)
     board = Scoreboard(scenario.metrics_of(duel.attack.level), truth, parties.evaluator, seeds)
@@ -198,7 +199,13 @@ def _warm_started(plan: Plan, public: Images) -> tuple[Plan, Standing]:
 def _fingerprints(trained: Trained, exposed: Exposure) -> str:
     weights, servers = exposed.leak.client_weights, exposed.leak.server_segments
     assert weights is not None and servers is not None, "the whole leak holds every segment"
-    segments = (fingerprint(module) for module in (weights.broadcast, *weights.returned, *servers))
+    held = (
+        weights.broadcast,
+        *weights.returned,
+        *servers,
+        *([] if exposed.leak.model is None else [exposed.leak.model]),
+    )
+    segments = (fingerprint(module) for module in held)
     states = (fingerprint_of(state.values()) for state in (*trained.standing.deployed, trained.standing.server))
     return "/".join((*segments, *states))
 

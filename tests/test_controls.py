@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from fedsplit.attacks.base import Attack
-from fedsplit.controls import Bench, Judged, judge
+from fedsplit.controls import Bench, Judged, _permuted, judge
 from fedsplit.defenses.base import Defense
 from fedsplit.defenses.gaussian_noise import GaussianNoise
 from fedsplit.defenses.none import Undefended
@@ -213,6 +213,20 @@ def test_the_permuted_leak_is_the_same_leak_in_another_order() -> None:
     assert moved.smashed is not None and leak.smashed is not None and moved.labels is not None
     assert torch.equal(moved.smashed, leak.smashed[order])
     assert torch.equal(moved.labels, order)
+
+
+@pytest.mark.parametrize("sizes", [(2,), (7,), (1, 1), (1, 4, 2)])
+@pytest.mark.parametrize("seed", range(5))
+def test_under_the_permuted_leak_no_target_keeps_its_own(sizes: tuple[int, ...], seed: int) -> None:
+    whole = Arena().leak
+    assert whole.smashed is not None
+    smashed = torch.arange(float(sum(sizes))).split(sizes)
+    leaks = [replace(whole, smashed=some) for some in smashed]
+    moved = _permuted(leaks, Generator().manual_seed(seed))
+    found = torch.cat([one.smashed for one in moved if one.smashed is not None])
+    assert [len(one.smashed) for one in moved if one.smashed is not None] == list(sizes)
+    assert not (found == torch.cat(smashed)).any()
+    assert torch.equal(found.sort().values, torch.cat(smashed))
 
 
 def test_leaks_of_several_victims_are_judged_as_one() -> None:

@@ -17,6 +17,7 @@ from fedsplit.defenses.laplace_noise import LaplaceNoise
 from fedsplit.defenses.low_rank import LowRank
 from fedsplit.defenses.none import Undefended
 from fedsplit.defenses.quantise import Quantise
+from fedsplit.defenses.shredder import Shredder
 from fedsplit.errors import ScenarioError
 from fedsplit.federation.exposure import Exposure, Observation, expose, victims
 from fedsplit.federation.ledger import Recording
@@ -120,11 +121,20 @@ def test_of_clients_apart_it_is_the_mean_over_targets(tmp_path: Path) -> None:
         (LowRank(rank=3), "the client segment is not affine"),
         (Composition(members=(FEW, Quantise(bits=8))), "noise of a known variance"),
         (Composition(members=(FEW, GaussianNoise(std=0.1), Quantise(bits=8))), "noise of a known variance"),
+        (Composition(members=(FEW, GaussianNoise(std=0.1), Shredder(steps=2))), "noise of a known variance"),
         (GaussianNoise(std=0.5, relative=True), "noise of a known variance"),
         (LaplaceNoise(scale=0.5, relative=True), "noise of a known variance"),
         (GaussianNoise(std=0.5, at=("conv1",)), "noise of a known variance"),
     ],
-    ids=["tanh", "quantised", "noisy and quantised", "relative", "relative laplace", "behind a block"],
+    ids=[
+        "tanh",
+        "quantised",
+        "noisy and quantised",
+        "noisy and shredded",
+        "relative",
+        "relative laplace",
+        "behind a block",
+    ],
 )
 def test_where_something_else_is_done_there_is_none(defense: Defense, words: str, tmp_path: Path) -> None:
     said, _, _ = found(tmp_path, defense)

@@ -59,11 +59,6 @@ class Defense(Component):
         return type(self).release is not Defense.release
 
     @property
-    def changes_smashed(self) -> bool:
-        """Whether it changes what leaves at the cut, by `release` or once it is deployed."""
-        return self.releases
-
-    @property
     def augments(self) -> bool:
         """Whether this defense changes what its clients train on."""
         return type(self).augment is not Defense.augment
@@ -200,6 +195,10 @@ class Defense(Component):
     def releasing(self, phase: Phase) -> tuple["Defense", ...]:
         """The defenses whose `release` acts in this phase, left to right (a composition has several)."""
         return (self,) if self.releases and self.active in (phase, "both") else ()
+
+    def changing(self, phase: Phase) -> tuple["Defense", ...]:
+        """The defenses that change what leaves at the cut in this phase, by `release` or as they are deployed."""
+        return self.releasing(phase)
 
 
 class Noise(Defense):

@@ -29,11 +29,6 @@ class Composition(Defense):
         return any(member.releases for member in self.members)
 
     @property
-    def changes_smashed(self) -> bool:
-        """Whether any member does."""
-        return any(member.changes_smashed for member in self.members)
-
-    @property
     def augments(self) -> bool:
         """Whether any member changes what its clients train on."""
         return any(member.augments for member in self.members)
@@ -81,7 +76,10 @@ class Composition(Defense):
     def refuses(self, segments: Segments, before: tuple[Defense, ...] = ()) -> str:
         """The first member's reason that has one."""
         for number, member in enumerate(self.members):
-            earlier = *before, *(one for one in self.members[:number] if one.changes_smashed)
+            earlier = (
+                *before,
+                *(one for one in self.members[:number] if one.changing("training") or one.changing("inference")),
+            )
             if reason := member.refuses(segments, earlier):
                 return reason
         return ""
@@ -120,6 +118,10 @@ class Composition(Defense):
     def releasing(self, phase: Phase) -> tuple[Defense, ...]:
         """The members that act in this phase."""
         return tuple(part for member in self.members for part in member.releasing(phase))
+
+    def changing(self, phase: Phase) -> tuple[Defense, ...]:
+        """The members that do in this phase."""
+        return tuple(part for member in self.members for part in member.changing(phase))
 
     def client_penalty(self, step: ClientStep) -> Tensor:
         """The members' penalties, summed."""

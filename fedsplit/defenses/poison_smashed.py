@@ -7,11 +7,12 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Generator, Tensor
 
-from fedsplit.defenses.base import Deployed
+from fedsplit.defenses.base import Defense, Deployed
 from fedsplit.defenses.poison_base import Poison
 from fedsplit.numerics.poisoning import shrunk
 from fedsplit.numerics.ridge import fit_ridge
 from fedsplit.records.images import Holding
+from fedsplit.records.leak import Phase
 from fedsplit.seeding import Seeds
 from fedsplit.split import Segments
 
@@ -34,14 +35,13 @@ class PoisonSmashed(Poison):
     """By how much the largest confidence stays ahead of every other, or by as much as it was where that is less."""
 
     @property
-    def changes_smashed(self) -> bool:
-        """Once it is deployed."""
-        return True
-
-    @property
     def caveat(self) -> str:
         """What a client has to hold, and where it does nothing."""
         return "needs the server segment at every client once training is over; at training steps its row is undefended"
+
+    def changing(self, phase: Phase) -> tuple[Defense, ...]:
+        """Once it is deployed."""
+        return (self,) if phase == "inference" else ()
 
     def deploy(self, model: Segments, data: Holding, rng: Generator) -> Deployed:
         """Prepares on the client's rows; what crosses the cut is changed, answers follow from it."""

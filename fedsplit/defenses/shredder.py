@@ -12,6 +12,7 @@ from fedsplit.defenses.base import Defense, Deployed
 from fedsplit.numerics.laplace import laplace
 from fedsplit.progress import track
 from fedsplit.records.images import Holding
+from fedsplit.records.leak import Phase
 from fedsplit.seeding import Seeds
 from fedsplit.split import Segments
 
@@ -43,14 +44,13 @@ class Shredder(Defense):
     """Rows that each tensor is tried on in a step."""
 
     @property
-    def changes_smashed(self) -> bool:
-        """Once it is deployed."""
-        return True
-
-    @property
     def caveat(self) -> str:
         """What a client has to hold, and where it does nothing."""
         return "needs the server segment at every client once training is over; at training steps its row is undefended"
+
+    def changing(self, phase: Phase) -> tuple[Defense, ...]:
+        """Once it is deployed."""
+        return (self,) if phase == "inference" else ()
 
     def deploy(self, model: Segments, data: Holding, rng: Generator) -> Deployed:
         """Learns a collection on the client's rows; what crosses the cut is noisy, answers follow from it."""

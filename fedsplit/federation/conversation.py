@@ -19,7 +19,7 @@ from fedsplit.federation.messages import (
     Up,
     size_of,
 )
-from fedsplit.federation.plan import Plan, State, state_of
+from fedsplit.federation.plan import Plan, State, finite, state_of
 from fedsplit.federation.roles import Client
 from fedsplit.federation.sampling import expected_mass, step_count
 from fedsplit.records.exchange import Exchange
@@ -92,7 +92,7 @@ def _steps(
         client.backward(answer)
         down += size_of(answer.gradient)
         if together:
-            own = client.gradients
+            own = finite(client.gradients, "client")
             joint = yield OwnGradient(own)
             assert isinstance(joint, SharedGradient), "gradients are answered by the joint one"
             client.step(joint.values)
@@ -112,7 +112,7 @@ def _steps(
         opening.returns,
         int((client.holding.rows >= 0).sum()),
         steps,
-        state_of(client.home) if opening.returns else {},
+        finite(state_of(client.home), "client") if opening.returns else {},
         client.memory if opening.returns and remembers else {},
         tuple(exchanges),
         tuple(losses),

@@ -22,6 +22,8 @@ from fedsplit.seeding import drawn_from
 from fedsplit.split import Segment
 
 _AT_ONCE = 512
+_STEP = 64
+"""Images in a batch with which an adversary does as a training step does."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,13 @@ def expose(
     if observation.defended:
         # As long as it trains, a client does no more than release.
         asked = plan.defense.released("training") if kind == "training" else deployed(page.round, number)
-    query = partial(_answered, plan, _shown(plan, state, page.server, asked, observation))
+    query = partial(_answered, plan, _shown(plan, state, page.server, asked, observation, auxiliary.images))
     rng = plan.seeds("auxiliary", kind, observation.round, *(() if client is None else (client,)))
     looked_at = range(len(data.holdings)) if client is None else (client,)
     targets = (
         _training(plan, page, looked_at)
         if kind == "training"
-        else _inference(plan, page, data, looked_at, observation, deployed)
+        else _inference(plan, page, data, looked_at, observation, deployed, auxiliary.images)
     )
     leak = Leak(
         kind=kind,
@@ -109,7 +111,7 @@ def expose(
         auxiliary_pairs=Pairs(query(auxiliary.images, rng), query(auxiliary.validation_images, rng)),
         client_queries=query,
         client_weights=ClientSegment(
-            _client(plan, state, kind), tuple(_client(plan, own, kind) for _, own in targets.returned)
+            _weights(plan, state, kind), tuple(_weights(plan, own, kind) for _, own in targets.returned)
         ),
         server_segments=tuple(_server(plan, past.server) for past in trained.ledger.until(observation.round)),
         defense=plan.defense,
@@ -139,6 +141,7 @@ def _inference(
     clients: Sequence[int],
     observation: Observation,
     deployed: DeployedAfter,
+    others: Tensor,
 ) -> _Targets:
     """One pass of the defended model over the targets, each answered by the client that holds it."""
     rows: list[Tensor] = []
@@ -150,7 +153,7 @@ def _inference(
         state = page.after(client if page.apart else None)
         # The targets themselves are defended, whatever the adversary knows.
         ways = [deployed(page.round, client), *([_OPEN] if plan.defense.deploys else [])]
-        shown = [_shown(plan, state, page.server, way, observation) for way in ways]
+        shown = [_shown(plan, state, page.server, way, observation, others) for way in ways]
         seen.append([_answered(plan, one, own.pixels, plan.seeds("inference", page.round, client)) for one in shown])
         rows.append(own.rows)
     # Ascending rows: the order tells nothing about which client a target belongs to.
@@ -188,9 +191,12 @@ def _learned(plan: Plan, trained: Trained, observation: Observation) -> State:
     return {name: value.to(plan.device, copy=True) for name, value in trained.standing.server_memory.items()}
 
 
-def _shown(plan: Plan, state: State, server: State, deployed: Deployed, observation: Observation) -> Query:
-    """What one pass of a client over images shows where this leak is. state: of all that it holds."""
-    client = _prepared(plan, state, observation.kind)
+def _shown(
+    plan: Plan, state: State, server: State, deployed: Deployed, observation: Observation, others: Tensor
+) -> Query:
+    """What one pass of a client over images shows where this leak is. state: of all that it holds. others: images that
+    make batches of few ones full, where it matters who is in a batch."""
+    client = _client(plan, state, observation.kind, others)
     look = _look(plan, state, server, deployed, observation.kind)
 
     def answer(images: Tensor, smashed: Tensor, rng: Generator) -> Tensor:
@@ -240,15 +246,27 @@ def _answered(plan: Plan, shown: Query, images: Tensor, rng: Generator) -> Tenso
     return torch.cat([shown(part.to(plan.device, plan.dtype), rng) for part in images.split(_AT_ONCE)])
 
 
-def _client(plan: Plan, state: State, kind: LeakKind) -> nn.Module:
-    return _held(_prepared(plan, state, kind))
+def _client(plan: Plan, state: State, kind: LeakKind, others: Tensor) -> Callable[[Tensor], Tensor]:
+    """Images to smashed data. While a client trains, dropout drops, and normalisation goes by who else is in a step."""
+    if phase_of(kind) == "inference":
+        return _prepared(plan, state, training=False)
+    client, fill = _prepared(plan, state, training=True), others[:_STEP].to(plan.device, plan.dtype)
+
+    def stepped(images: Tensor) -> Tensor:
+        with plan.stepping():
+            return client(torch.cat([images, fill[len(images) :]]))[: len(images)].to(plan.dtype)
+
+    return lambda images: torch.cat([stepped(some) for some in images.split(_STEP)])
 
 
-def _prepared(plan: Plan, state: State, kind: LeakKind) -> Segment:
+def _weights(plan: Plan, state: State, kind: LeakKind) -> nn.Module:
+    client = _prepared(plan, state, training=False)
+    return _held(as_in_training(client) if phase_of(kind) == "training" else client)
+
+
+def _prepared(plan: Plan, state: State, *, training: bool) -> Segment:
     home = plan.home()
-    plan.prepare(home.whole, state, training=False)
-    if phase_of(kind) == "training":
-        as_in_training(left_out(home.client))
+    plan.prepare(home.whole, state, training=training)
     return home.client
 
 

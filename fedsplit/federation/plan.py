@@ -14,8 +14,10 @@ from fedsplit.component import Settings
 from fedsplit.defenses.base import AnyDefense
 from fedsplit.federation.hijacking import Hijacking
 from fedsplit.federation.optimizer import Optimizer
+from fedsplit.errors import EngineError
 from fedsplit.models.base import AnyModel, Model
 from fedsplit.numerics.allocation import keep_freed_memory
+from fedsplit.numerics.finite import all_finite
 from fedsplit.records.images import Shape
 from fedsplit.seeding import Seeds
 from fedsplit.split import Home, Segment, Segments, split
@@ -134,3 +136,12 @@ _kept = lru_cache(maxsize=1)(_built)
 def state_of(segment: Segment) -> State:
     """A copy of all parameters and buffers, on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in segment.state_dict().items()}
+
+
+def finite(state: State, at: str) -> State:
+    """The same. Raises EngineError where a value is infinite or not a number. at: whose it is."""
+    spoilt = next((name for name, value in state.items() if not all_finite(value)), None)
+    if spoilt is not None:
+        remedy = "lower optimizer.learning_rate, or look at what the defense adds"
+        raise EngineError(f"{spoilt} is no longer finite", at=at, remedy=remedy)
+    return state

@@ -7,6 +7,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from fedsplit.layers.bottleneck import Expansion
+from fedsplit.layers.disturbed import Disturbance
 
 _NARROW = 5
 _FAINT = 2.0**-20
@@ -26,13 +27,14 @@ class GaussianMoments(nn.Module):
         return torch.cat([mean, F.softplus(raw - _NARROW)], dim=1)
 
 
-class GaussianSample(nn.Module):
-    """(n, 2 k) -> (n, k): mean + deviation * noise, in evaluation mode too. Draws from the CPU's global generator, for
-    every device, as whoever calls it forks that one."""
+class GaussianSample(Disturbance):
+    """(n, 2 k) -> (n, k): mean + deviation * noise, in evaluation mode too; left out, the mean."""
 
     def forward(self, moments: Tensor) -> Tensor:
         """(n, 2 k) -> (n, k)."""
         mean, deviation = moments.chunk(2, dim=1)
+        if self.left_out:
+            return mean
         return mean + deviation * torch.randn(mean.shape, dtype=mean.dtype, device="cpu").to(mean.device)
 
 

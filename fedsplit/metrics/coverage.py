@@ -37,8 +37,16 @@ class Coverage(Metric):
         wanted, values = truth.labels.cpu(), torch.zeros(len(guess), dtype=torch.float64)
         for label in wanted.unique():
             own = wanted == label
-            among = torch.cdist(private[own], private[own]).sort(dim=1).values
+            # One that is there twice would be its own neighbour, and nothing ever near enough.
+            distinct = _first_of_each(truth.images[own])
+            among = torch.cdist(private[own], private[own][distinct]).sort(dim=1).values
             # The nearest of all is the image itself.
             reach = among[:, min(self.neighbours, among.shape[1] - 1)]
             values[own] = (torch.cdist(private[own], guessed[own]).min(dim=1).values <= reach).double()
         return Measurement(values)
+
+
+def _first_of_each(images: Tensor) -> Tensor:
+    """(n, ...) -> (k,), where each image is that is in none of the places before."""
+    _, same = images.flatten(1).unique(dim=0, return_inverse=True)
+    return torch.tensor([place for place, one in enumerate(same.tolist()) if one not in same[:place]])

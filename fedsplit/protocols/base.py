@@ -18,7 +18,7 @@ from fedsplit.federation.conversation import Conversation, converse
 from fedsplit.federation.evaluation import evaluate
 from fedsplit.federation.ledger import Ledger, Page, Recording
 from fedsplit.federation.messages import Closing, Crossing, Failed, HiddenGradient, Opening
-from fedsplit.federation.plan import Plan, State, state_of
+from fedsplit.federation.plan import Plan, State, finite, state_of
 from fedsplit.federation.roles import HonestServer, Server
 from fedsplit.federation.sampling import batch_count, rate, step_count
 from fedsplit.federation.trained import Standing, Trained
@@ -107,7 +107,7 @@ class Protocol(Component):
                 answer = server.answer(said)
                 server.move()
                 said = conversation.send(answer)
-        return Update(said, state_of(segments.server), server.memory, tuple(server.losses))
+        return Update(said, finite(state_of(segments.server), "server"), server.memory, tuple(server.losses))
 
     def steps(self, examples: tuple[int, ...]) -> int:
         """How many exchanges a whole training takes with clients of these sizes: one per batch, epoch and round.
@@ -194,7 +194,8 @@ def counted(
 ) -> Standing:
     """The next standing, with this round's steps, bytes and mean loss. losses: where the labels are at the server."""
     told = losses or tuple(loss for closing in closings for loss in closing.losses)
-    if not told:
+    # At one server a client has losses even where it fails later.
+    if not told or not any(closing.steps for closing in closings):
         remedy = "the first one's cause shows with protocol.on_client_failure: stop"
         raise EngineError("every client failed", at=f"round {before.round + 1}", remedy=remedy)
     return replace(
@@ -215,7 +216,7 @@ def served(plan: Plan, standing: Standing, closings: tuple[Closing, ...], server
     kept = {closing.client: (closing.memory, State()) for closing in closings if closing.returns}
     return replace(
         standing,
-        server=state_of(server.segment),
+        server=finite(state_of(server.segment), f"server, round {standing.round + 1}"),
         memories={**standing.memories, **kept} if plan.optimizer.state == "keep" else {},
         server_memory=server.memory,
     )

@@ -1,10 +1,11 @@
 """What an adversary holds: assets, and the leak that is made of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Literal
 
+import torch
 from torch import Generator, Tensor, nn
 
 
@@ -138,14 +139,18 @@ class Leak:
         withheld = {asset.value: None for asset in Asset if asset not in assets}
         return replace(self, **withheld)  # pyright: ignore[reportArgumentType]
 
-    def permuted(self, order: Tensor) -> "Leak":
-        """The same leak with everything that is about one target moved to another one."""
-        return replace(
-            self,
-            **{  # pyright: ignore[reportArgumentType]
-                name: value[order] for name in PER_TARGET if (value := getattr(self, name)) is not None
-            },
-        )
+    def permuted(self, order: Tensor, among: "Sequence[Leak]" = ()) -> "Leak":
+        """The same leak with everything that is about one target moved to another one.
+
+        order: (targets,), of whom each target has it from now on, counted through all targets of `among`, leak after
+        leak, or through its own.
+        """
+        moved = {
+            name: torch.cat([getattr(one, name) for one in among or (self,)])[order]
+            for name in PER_TARGET
+            if getattr(self, name) is not None
+        }
+        return replace(self, **moved)
 
 
 def phase_of(kind: LeakKind) -> Phase:

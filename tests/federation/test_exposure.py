@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from fedsplit.defenses.base import Defense, Deployed
 from fedsplit.defenses.gaussian_noise import GaussianNoise
+from fedsplit.defenses.mid import Mid
 from fedsplit.defenses.sparse_standard import SparseStandard
 from fedsplit.errors import EngineError
 from fedsplit.federation.exposure import Exposure, Observation, expose, victims
@@ -278,6 +279,30 @@ def test_who_learns_from_pairs_learns_from_what_is_released_where_the_targets_ar
         for one in (leak.smashed, leak.auxiliary_pairs.smashed, leak.client_queries(leak.auxiliary.images, Generator()))
     ]
     assert lowest == [kind == active] * 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pairs_are_normalised_as_what_crossed_was(kind: LeakKind, tmp_path: Path) -> None:
+    # After no round at all running statistics say nothing yet of what a step does.
+    leak = seen(trained_with(tmp_path, **NORMALISED), kind, 1).leak
+    assert leak.smashed is not None and leak.auxiliary_pairs is not None and leak.client_queries is not None
+    crossed, paired = (one.square().mean(dim=(0, 2, 3)).sqrt() for one in (leak.smashed, leak.auxiliary_pairs.smashed))
+    # A channel that is nowhere active says nothing.
+    assert ((crossed - paired).abs() <= 0.4 * paired).all() and paired.any()
+    one = leak.client_queries(leak.auxiliary.images[:1], Generator())
+    torch.testing.assert_close(one, leak.auxiliary_pairs.smashed[:1])
+
+
+@pytest.mark.parametrize("kind", BEHIND)
+def test_a_model_that_is_held_draws_nothing(kind: LeakKind, tmp_path: Path) -> None:
+    leak = seen(trained_with(tmp_path, defense=Mid(beta=0.1, place="head")), kind).leak
+    assert leak.server_segments is not None and leak.client_weights is not None
+    state, own = torch.random.get_rng_state(), leak.auxiliary.images
+    held = [lambda images: leak.server_segments[-1](leak.client_weights.broadcast(images))]  # pyright: ignore
+    for network in [*held, *([] if leak.model is None else [leak.model])]:
+        assert torch.equal(network(own), network(own))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert (leak.model is not None) == (kind == "model")
 
 
 def test_queries_draw_fresh_noise_from_the_adversarys_stream_and_come_in_any_number(tmp_path: Path) -> None:

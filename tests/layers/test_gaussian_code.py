@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
+from fedsplit.layers.disturbed import left_out
 from fedsplit.layers.gaussian_code import GaussianMoments, GaussianSample, SampledExpansion, UnsampledCode, sampled
 
 
@@ -53,6 +54,14 @@ def test_the_gradient_reaches_mean_and_deviation_as_through_the_formula() -> Non
     released = sampled(code_of(mean, deviation), Generator().manual_seed(3))
     found = torch.autograd.grad((released * weight).sum(), [mean, deviation])
     torch.testing.assert_close(found, (weight[:, :4], weight[:, :4] * noise))
+
+
+def test_who_holds_the_weights_has_the_mean() -> None:
+    moments = torch.randn(5, 8, generator=Generator().manual_seed(0))
+    state = torch.random.get_rng_state()
+    held = left_out(nn.Sequential(GaussianSample()))
+    assert torch.equal(held(moments), moments[:, :4])
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_where_nobody_samples_no_deviation_is_carried() -> None:

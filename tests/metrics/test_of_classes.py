@@ -71,6 +71,21 @@ def test_one_image_again_and_again_covers_little(judge: Evaluator):
     assert repeated < varied
 
 
+def test_guesses_are_asked_for_in_any_number(judge: Evaluator):
+    # More than there are private images, which then repeat.
+    few, many = about_classes(), about_classes()
+    times = 6
+    repeated = torch.arange(CLASSES * 12).view(CLASSES, 12).repeat(1, times).flatten()
+    assert few.population is not None
+    many = Truth(few.images[repeated], few.labels[repeated], few.population)
+    other = noisy(few.images, 0.1)
+    first, again = (
+        Coverage().measure(truth, guess, judge).values for truth, guess in ((few, other), (many, other[repeated]))
+    )
+    assert 0 < float(first.mean()) < 1
+    assert torch.equal(again, first[repeated])
+
+
 def test_kid_does_not_care_who_is_beside_whom(judge: Evaluator):
     truth, guess = about_classes(), noisy(about_classes().images, 0.3)
     straight, moved = (Kid().measure(truth, some, judge) for some in (guess, guess.flip(0)))

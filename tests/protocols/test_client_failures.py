@@ -51,6 +51,20 @@ class Poisons(Defense):
         return smashed * float("nan")
 
 
+class Spoils(Defense):
+    """Adds a price that is no number, where an image is brighter than any honest one."""
+
+    def client_penalty(self, step):
+        return step.smashed.sum() * float("nan" if bool((step.images > 1).any()) else 0)
+
+
+class BreaksAfterStep(Defense):
+    """Falls over once it has its gradient."""
+
+    def after_step(self, segment, step, rng):
+        raise ValueError("a plug-in\nfell over")
+
+
 class BreaksAtServer(Defense):
     """Asks the server for a price that it cannot compute."""
 
@@ -109,6 +123,24 @@ def test_what_nobody_can_train_on_stops_the_run_in_one_line(
     assert "client 0, round 1" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "; " in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=told)
+def test_who_returns_what_is_no_number_is_named_or_counted(protocol: Protocol, tmp_path: Path) -> None:
+    data = marked(federation((14, 9, 12)), client=1)
+    with pytest.raises(EngineError, match=r"^client 1, round 1: .+ (is no longer|are not) finite; "):
+        run(tmp_path / "stops", protocol, Spoils(), data)
+    tolerant = protocol.model_copy(update={"on_client_failure": "skip"})
+    trained = run(tmp_path / "goes on", tolerant, Spoils(), data)
+    assert trained.standing.dropped == 2
+    assert all(value.isfinite().all() for value in (trained.standing.client | trained.standing.server).values())
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=told)
+def test_where_everybody_fails_after_the_first_answer_everybody_failed(protocol: Protocol, tmp_path: Path) -> None:
+    tolerant = protocol.model_copy(update={"on_client_failure": "skip"})
+    with pytest.raises(EngineError, match="round 1: every client failed; "):
+        run(tmp_path, tolerant, BreaksAfterStep(), federation((14, 9)))
 
 
 @pytest.mark.parametrize("defense", [BreaksAtServer, BreaksAtServersStep])
