@@ -19,6 +19,7 @@ from fedsplit.errors import DataError
 from fedsplit.federation.checkpoint import Checkpoint
 from fedsplit.federation.errand import Errand, Files, Handed
 from fedsplit.numerics.fingerprint import fingerprint_of
+from fedsplit.origins import origins
 from fedsplit.parties import gather
 from fedsplit.reading import parse
 from fedsplit.records.images import Images
@@ -31,6 +32,12 @@ from fedsplit.victim import Victim
 
 IMAGES = "images"
 """Among what is handed over: the images of the attacked data set, and after it, by number, those of the others."""
+
+
+_EXECUTION = frozenset({"engine"})
+"""How a scenario is executed, which does not matter to any number."""
+_JUDGED_BY = _EXECUTION | {"name", "threats", "attacks", "metrics", "bounds", "headline", "class_headline"}
+"""What a training does not know of."""
 
 
 class Assignment(Settings):
@@ -109,10 +116,13 @@ class Laboratory:
 
     def essence(self, cell: Cell) -> str:
         """All that a cell's numbers depend on, as YAML; how it is executed is left out, since it does not matter."""
-        dumped = {key: value for key, value in self.scenario.only(cell).dump().items() if key != "engine"}
-        # The scenario does not tell whether a stand-in stepped in, or whether the files have changed.
-        hijacking = f"# hijacked by {cell.hijacker}\n" if cell.hijacker is not None else ""
-        return f"# images {' '.join(self.sources)}\n{hijacking}{document.dump(dumped)}"
+        own = self.scenario.only(cell)
+        dumped = {key: value for key, value in own.dump().items() if key not in _EXECUTION}
+        # The scenario does not tell whether a stand-in stepped in, or whether files and plug-ins have changed.
+        notes = [f"images {' '.join(self.sources)}", *origins(own, without=_EXECUTION)]
+        if cell.hijacker is not None:
+            notes.append(f"hijacked by {cell.hijacker}")
+        return "".join(f"# {note}\n" for note in notes) + document.dump(dumped)
 
     @property
     def _trained_on(self) -> str:
@@ -173,11 +183,15 @@ def _source(images: Images) -> str:
 
 def _training(scenario: Scenario, cell: Cell, source: str) -> str:
     """A fingerprint of all that the training depends on, so that another attack or metric finds it done."""
-    judged_by = {"name", "engine", "threats", "attacks", "metrics", "bounds", "headline"}
-    dumped = {key: value for key, value in scenario.only(cell).dump().items() if key not in judged_by}
+    own = scenario.only(cell)
+    dumped = {key: value for key, value in own.dump().items() if key not in _JUDGED_BY}
     hijacking = scenario.hijacking(cell)
     dumped["hijacking"] = None if hijacking is None else hijacking.model_dump(mode="json")
     text = document.dump({**dumped, "recording": scenario.recording(cell).model_dump(mode="json"), "images": source})
+    # An attack that serves belongs to the training, and no other one does.
+    hijacker = scenario.hijacker(cell)
+    code = (*origins(own, without=_JUDGED_BY), *(() if hijacker is None else origins(hijacker)))
+    text = "".join((*(f"# {line}\n" for line in code), text))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

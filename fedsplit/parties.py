@@ -11,6 +11,7 @@ from fedsplit.datasets.base import Dataset
 from fedsplit.errors import DataError
 from fedsplit.federation.roles import FederationData
 from fedsplit.layers.evaluator import Evaluator, train_evaluator
+from fedsplit.numerics.threads import threaded
 from fedsplit.partition import Drawn
 from fedsplit.records.images import Holding, Images
 from fedsplit.records.leak import Auxiliary
@@ -46,8 +47,10 @@ def gather(scenario: Scenario, images: Images, others: Sequence[Images], seeds: 
         publish(scenario, images, others, roles, seeds),
         images.at(roles.test),
     )
-    judged = any(metric.evaluated for metric in scenario.metrics)
-    evaluator = train_evaluator(images.at(roles.evaluation), seeds.child("evaluator")) if judged else None
+    evaluator = None
+    if any(metric.evaluated for metric in scenario.metrics):
+        with threaded(scenario.threads):
+            evaluator = train_evaluator(images.at(roles.evaluation), seeds.child("evaluator"))
     own = equip(scenario, images, others, roles, seeds)
     return Parties(images, data, {kind: _auxiliary(scenario, *parts) for kind, parts in own.items()}, evaluator)
 

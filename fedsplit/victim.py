@@ -74,8 +74,9 @@ def _files(victim: Victim) -> dict[str, bytes]:
     trained = victim.trained
     bare = replace(trained.standing, memories={}, common_memory={})
     with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Checkpoint(Path(folder), "")
         for page in (*trained.ledger.pages, None):
-            Checkpoint(Path(folder), "").save(bare, page)
+            checkpoint.save(bare, page)
         files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         return {
             _PLAN: victim.plan.model_dump_json().encode(),

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedsplit import parties
 from fedsplit.auxiliary import AuxiliaryImages
 from fedsplit.errors import DataError
+from fedsplit.numerics.threads import threaded
 from fedsplit.parties import Parties, deal, gather
 from fedsplit.records.images import Images
 from fedsplit.records.leak import Auxiliary
@@ -128,6 +130,18 @@ def test_public_images_may_come_from_elsewhere_and_move_nobody_else() -> None:
 def test_a_judge_is_trained_only_where_one_is_needed() -> None:
     assert gathered()[1].evaluator is None
     assert gathered("metrics=[{kind: psnr}, {kind: fid}]")[1].evaluator is not None
+
+
+def test_the_evaluator_learns_with_the_threads_of_the_scenario() -> None:
+    def computing(threads: int) -> int:
+        found: list[int] = []
+        with threaded(threads), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(parties, "train_evaluator", lambda *_: found.append(torch.get_num_threads()))
+            gathered("metrics=[{kind: psnr}, {kind: fid}]", "threads=1")
+            assert torch.get_num_threads() == threads
+        return found[0]
+
+    assert computing(1) == computing(2) == 1
 
 
 @pytest.mark.parametrize("clients", [241, 10**12])

@@ -18,7 +18,7 @@ from fedsplit.federation.trained import Standing
 from fedsplit.records.exchange import CROSSED, Exchange
 
 _META = "fedsplit"
-_FORMAT = 5
+_FORMAT = 6
 """Of a standing. One that an earlier version wrote is not gone on from."""
 
 
@@ -32,11 +32,14 @@ class Checkpoint:
         self._standings = tuple(cell / "checkpoint" / f"standing-{slot}.safetensors" for slot in range(2))
         self._pages = cell / "ledger"
         self.fingerprint = fingerprint
+        self._promised: tuple[int, ...] = ()
+        """The rounds of the pages that belong to what was saved or loaded last."""
 
     def save(self, standing: Standing, page: Page | None) -> None:
         """The page first: a standing on disk promises that its pages are there."""
         if page is not None:
             self._save_page(page)
+            self._promised = (*self._promised, page.round)
         tensors: dict[str, Tensor] = {}
         _put(tensors, "client", standing.client)
         _put(tensors, "server", standing.server)
@@ -58,6 +61,7 @@ class Checkpoint:
             "seconds": standing.seconds,
             "clients": sorted(standing.memories),
             "apart": sorted(standing.apart),
+            "pages": self._promised,
         }
         _write(self._standings[standing.round % 2], tensors, json.dumps(meta))
 
@@ -70,17 +74,27 @@ class Checkpoint:
         damage: EngineError | None = None
         for path in (path for path in self._standings if path.exists()):
             try:
-                standing = self._load_standing(path)
-                if standing is not None:
-                    found.append((standing, self._load_ledger(standing.round)))
+                if (one := self._load(path)) is not None:
+                    found.append(one)
             except EngineError as error:
                 damage = error
         if not found and damage is not None:
             raise damage
-        return max(found, key=lambda one: one[0].round, default=None)
+        best = max(found, key=lambda one: one[0].round, default=None)
+        self._promised = () if best is None else tuple(page.round for page in best[1].pages)
+        return best
 
-    def _load_standing(self, path: Path) -> Standing | None:
+    def _load(self, path: Path) -> tuple[Standing, Ledger] | None:
+        """None where it is not of this training, or another one has taken a page from it."""
         tensors, meta = _read(path)
+        standing = self._standing(tensors, meta)
+        if standing is None:
+            return None
+        ledger = self._load_ledger(standing.round)
+        there = {page.round for page in ledger.pages}
+        return (standing, ledger) if there.issuperset(meta["pages"]) else None
+
+    def _standing(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Standing | None:
         if (meta.get("format"), meta["fingerprint"]) != (_FORMAT, self.fingerprint):
             return None
         memories = {

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from fedsplit.component import Settings
 from fedsplit.defenses.base import AnyDefense
+from fedsplit.errors import EngineError
 from fedsplit.federation.hijacking import Hijacking
 from fedsplit.federation.optimizer import Optimizer
-from fedsplit.errors import EngineError
 from fedsplit.models.base import AnyModel, Model
 from fedsplit.numerics.allocation import keep_freed_memory
 from fedsplit.numerics.finite import all_finite
+from fedsplit.numerics.threads import threaded
 from fedsplit.records.images import Shape
 from fedsplit.seeding import Seeds
 from fedsplit.split import Home, Segment, Segments, split
@@ -108,12 +109,8 @@ class Plan(Settings):
     def threaded(self) -> Iterator[None]:
         """Runs a block with the plan's number of torch threads."""
         keep_freed_memory()
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
+        with threaded(self.threads):
             yield
-        finally:
-            torch.set_num_threads(before)
 
 
 _Recipe = tuple[Model, str, str | None, Shape, int, Seeds, torch.dtype]

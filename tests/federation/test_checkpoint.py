@@ -136,6 +136,17 @@ def test_pages_of_something_else_in_the_same_folder_are_left_out(tmp_path: Path)
     assert [page.round for page in found.ledger.pages] == [3]
 
 
+def test_a_standing_whose_page_another_training_took_is_not_gone_on_from(tmp_path: Path) -> None:
+    data, recording = federation(), Recording(inference=(1, 3))
+    long, short = (SplitFedV1(rounds=rounds, batch_size=6) for rounds in (4, 1))
+    expected = train(tmp_path, plan_of(seed=1), data, long, recording, Checkpoint(tmp_path, "this"))
+    train(tmp_path, plan_of(seed=2), data, short, recording, Checkpoint(tmp_path, "that"))
+    assert Checkpoint(tmp_path, "this").load() is None
+    found = train(tmp_path, plan_of(seed=1), data, long, recording, Checkpoint(tmp_path, "this"))
+    assert [page.round for page in found.ledger.pages] == [1, 3]
+    assert bits(found.standing) == bits(expected.standing)
+
+
 def test_a_page_that_was_saved_before_the_interruption_is_made_again(tmp_path: Path) -> None:
     class StopsBetween(Checkpoint):
         """Is interrupted after a page, before the standing that promises it."""
