@@ -44,6 +44,7 @@ STRENGTHS = (
 """Of every row that has one; sca comes with three."""
 SEARCH = "{kind: plug_and_play, per_class: 8, candidates: 500, starts: 16, steps: 20, views: 20}"
 OTHERS = "{kind: plug_and_play, auxiliary: {dataset: {kind: fashion_mnist, stand_in: phantoms}}}"
+FEW = "{kind: end_to_end, auxiliary: {count: 100}}"
 RUNS = {
     "sca-2024-medmnist-split": (
         "model.width=100",
@@ -51,7 +52,7 @@ RUNS = {
     ),
     "sca-2024-medmnist-end-to-end": (
         "model.widths=[100, 100, 28, 100]",
-        f"threats=[{{kind: end_to_end}}, {{kind: plug_and_play}}, {OTHERS}]",
+        f"threats=[{{kind: end_to_end}}, {FEW}, {{kind: plug_and_play}}, {OTHERS}]",
         f"attacks=[{{kind: linear_inverse}}, {{kind: inverse_network}}, {SEARCH}]",
         "metrics=[{kind: psnr}, {kind: ssim}, {kind: reidentification, by: pixels}, {kind: attack_accuracy}, "
         "{kind: feature_distance}, {kind: coverage}]",

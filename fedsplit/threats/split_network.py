@@ -7,7 +7,8 @@ from fedsplit.threats.base import Threat
 class SplitNetwork(Threat):
     """Holds the targets' smashed data, and pairs of images of its own with their released smashed data.
 
-    How it came by the pairs is not said; it has one released answer for each image and cannot ask again.
+    How it came by the pairs is not said; it has one released answer for each image and cannot ask again, unless
+    `repeats` says so: each is then the mean of as many as it waits for.
     """
 
     @property
