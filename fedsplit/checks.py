@@ -221,10 +221,14 @@ def _check_engine(scenario: Scenario) -> None:
 
 def _check_device(scenario: Scenario) -> None:
     _, _, number = scenario.device.partition(":")
-    if number and scenario.engine.places_devices:
+    share = scenario.engine.gpu_share
+    if number and share is not None:
         reason = f"names one GPU, but engine {scenario.engine.kind} hands them out"
         remedy = "use device: cuda, and CUDA_VISIBLE_DEVICES for what there is to hand out"
         raise ScenarioError(reason, at="device", value=scenario.device, remedy=remedy)
+    if scenario.device != "cpu" and share == 0:
+        reason, remedy = f"leaves clients that compute on {scenario.device} without a GPU", "use a share, such as 0.25"
+        raise ScenarioError(reason, at="engine.gpus_per_client", value=0, remedy=remedy)
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if scenario.device != "cpu" and int(number or 0) >= there:
         raise ScenarioError("is not to be had here", at="device", value=scenario.device, remedy="use device: cpu")

@@ -362,6 +362,16 @@ def test_an_engine_that_hands_out_gpus_takes_no_number_of_one(kind: str) -> None
     assert line.startswith(f"device: 'cuda:0': names one GPU, but engine {kind} hands them out")
 
 
+@pytest.mark.parametrize("kind", ["ray", "flower"])
+def test_clients_on_a_gpu_have_a_share_of_one(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    settings = ("device=cuda", "protocol={kind: splitfed_v1}")
+    line = refusal(tiny.raw(*settings, f"engine={{kind: {kind}}}"))
+    assert line.startswith("engine.gpus_per_client: 0: leaves clients that compute on cuda without a GPU; ")
+    assert tiny.scenario(*settings, f"engine={{kind: {kind}, gpus_per_client: 0.5}}").engine.gpu_share == 0.5
+
+
 def test_a_cut_that_only_one_row_cannot_have_names_that_row() -> None:
     raw = tiny.raw("model={kind: lenet}", "cut=relu1", "defenses.deep={kind: low_rank, rank: 1000000000000000000}")
     assert "row 'deep'" in refusal(raw)

@@ -22,8 +22,12 @@ class Engine(Component):
 
     grains: ClassVar[frozenset[Literal["round", "step"]]]
     """Which protocols it can run."""
-    places_devices: ClassVar[bool] = False
-    """Whether it hands GPUs to processes, each of which counts from zero those that it got."""
+
+    @property
+    def gpu_share(self) -> float | None:
+        """What of a GPU it hands to each process, which counts from zero those that it got; None where it hands out
+        none."""
+        return None
 
     def begin(self) -> None:
         """Starts what takes long to start, and returns at once: data can be loaded meanwhile."""

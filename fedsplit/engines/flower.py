@@ -21,7 +21,6 @@ class Flower(Engine):
     """Trains clients side by side. It computes what `inline` computes; a round waits about a tenth of a second."""
 
     grains = frozenset({"round"})
-    places_devices = True
 
     workers: PositiveInt | None = None
     """Processes that train clients; by default as many as the CPUs allow. Flower itself keeps at most four more
@@ -30,6 +29,11 @@ class Flower(Engine):
     """CPUs that Ray sets aside for one client."""
     gpus_per_client: Gpus = 0.0
     """Share of one GPU for one client; 0.25 puts four clients on each GPU. It limits their number, not their memory."""
+
+    @property
+    def gpu_share(self) -> float:
+        """A client's."""
+        return self.gpus_per_client
 
     def train(self, training: Training) -> Trained:
         """The whole training, in processes that are gone when this one is."""

@@ -25,7 +25,6 @@ class Ray(Engine):
     `inline`, whatever the number of workers; a lost worker's round is begun again with the same numbers."""
 
     grains = frozenset({"round", "step"})
-    places_devices = True
 
     workers: PositiveInt | None = None
     """Processes side by side, by default as many as the CPUs allow: they host the clients of one training, or do a
@@ -40,6 +39,11 @@ class Ray(Engine):
     address: str | None = None
     """A running Ray cluster to join: `auto` for the one this machine belongs to, or host:port of its head. By default
     one of its own, on this machine."""
+
+    @property
+    def gpu_share(self) -> float:
+        """A worker's."""
+        return self.gpus_per_client
 
     def begin(self) -> None:
         """Ray and its workers start in processes of their own."""

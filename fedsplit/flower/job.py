@@ -16,6 +16,7 @@ from fedsplit.federation.ledger import Recording
 from fedsplit.federation.plan import Plan, State
 from fedsplit.federation.roles import FederationData
 from fedsplit.federation.trained import Standing
+from fedsplit.flower.temporary import writing
 from fedsplit.protocols.base import AnyProtocol
 from fedsplit.records.images import Holding, Images
 
@@ -47,7 +48,8 @@ class Job(Settings):
 
     def write(self, start: Standing, data: FederationData) -> None:
         """Puts everything that the parties hold before training into the folder."""
-        Checkpoint(self.folder / _START, self.fingerprint).save(replace(start, client={}), None)
+        with writing(self.folder):
+            Checkpoint(self.folder / _START, self.fingerprint).save(replace(start, client={}), None)
         _save(self.folder / _CLIENT, {name: value.clone() for name, value in start.client.items()})
         _save(self.folder / _PUBLIC, _parts(data.public, _IMAGES))
         _save(self.folder / _TEST, _parts(data.test, _IMAGES))
@@ -156,5 +158,6 @@ def _parts(record: Holding | Images, names: tuple[str, ...]) -> State:
 def _save(path: Path, tensors: State) -> None:
     # Renamed when complete, so that a worker that looks for the file sees all of it or nothing.
     partial = path.with_suffix(f".{os.getpid()}")
-    save_file(tensors, partial)
-    partial.replace(path)
+    with writing(path):
+        save_file(tensors, partial)
+        partial.replace(path)

@@ -6,6 +6,7 @@ from pathlib import Path
 from fedsplit.component import Settings
 from fedsplit.federation.errand import Errand, Files
 from fedsplit.flower.job import Job
+from fedsplit.flower.temporary import writing
 
 _NAMES = "names.json"
 """In the folder of what an errand gave: the names of its files, in their order."""
@@ -24,12 +25,13 @@ class Order(Settings):
 
 def write_files(folder: Path, files: Files) -> None:
     """What an errand gave, on its way to another process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    (folder / _NAMES).write_text(json.dumps(list(files)))
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        (folder / _NAMES).write_text(json.dumps(list(files)))
 
 
 def read_files(folder: Path) -> Files:

@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 from fedsplit.errors import EngineError
 from fedsplit.flower.relay import Shower
 from fedsplit.flower.simulation import Event, Simulation
+from fedsplit.flower.temporary import new_folder
 
 if TYPE_CHECKING:
     from fedsplit.flower.order import Order
@@ -34,7 +34,7 @@ class Session:
 
     def __init__(self, simulation: Simulation) -> None:
         """Starts the child process and returns at once."""
-        self.folder = Path(tempfile.mkdtemp(prefix="fedsplit-"))
+        self.folder = new_folder("fedsplit-")
         self._log = self.folder / "log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -59,24 +59,25 @@ class Session:
         assert self._process.stdout is not None
         shower = Shower()
         try:
+            # Where the child has ended already, it may have said why.
             with suppress(BrokenPipeError):
                 self._process.stdin.write(order.model_dump_json() + "\n")
                 self._process.stdin.flush()
-                for line in self._process.stdout:
-                    event = Event.model_validate_json(line)
-                    match event.kind:
-                        case "progress":
-                            assert event.progress is not None
-                            shower.show(event.progress)
-                        case "failed":
-                            raise EngineError(event.text)
-                        case "crashed":
-                            raise RuntimeError(event.text)
-                        case "given":
-                            yield event
-                        case "done":
-                            yield event
-                            return
+            for line in self._process.stdout:
+                event = Event.model_validate_json(line)
+                match event.kind:
+                    case "progress":
+                        assert event.progress is not None
+                        shower.show(event.progress)
+                    case "failed":
+                        raise EngineError(event.text)
+                    case "crashed":
+                        raise RuntimeError(event.text)
+                    case "given":
+                        yield event
+                    case "done":
+                        yield event
+                        return
         finally:
             shower.close()
         raise EngineError(f"the simulation ended without a word ({self._last_words()})", at="engine")
@@ -88,12 +89,15 @@ class Session:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            pipe.close()
+            # Closing writes what a child that is gone has not taken.
+            with suppress(BrokenPipeError):
+                pipe.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"exit code {self._process.poll()}"
+        # Who clears the temporary disk may have taken the log along.
+        lines = self._log.read_text(errors="replace").strip().splitlines() if self._log.exists() else []
+        return lines[-1] if lines else f"exit code {self._process.wait()}"
 
 
 _running: dict[tuple[Simulation, str], Session] = {}

@@ -1,11 +1,9 @@
 """One training in a running simulation, from the user's process: everything into a folder, and the result out of it."""
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from fedsplit.errors import EngineError
 from fedsplit.federation.errand import Errand, Files, Handed
 from fedsplit.federation.evaluation import Evaluation
 from fedsplit.federation.trained import Trained
@@ -13,17 +11,14 @@ from fedsplit.flower.job import Job
 from fedsplit.flower.order import Order, read_files, write_files
 from fedsplit.flower.session import close_session, session
 from fedsplit.flower.simulation import Simulation
+from fedsplit.flower.temporary import new_folder
 from fedsplit.training import Training
 
 
 def train(simulation: Simulation, training: Training) -> Trained:
     """The whole training, in processes that are gone when this one is."""
-    device = training.plan.device
-    if device != "cpu" and simulation.gpus_per_client == 0:
-        reason, remedy = f"clients train on {device} but get no GPU", "give each client a share, such as 0.25"
-        raise EngineError(reason, at="engine.gpus_per_client", value=0, remedy=remedy)
     running = session(simulation)
-    folder = Path(tempfile.mkdtemp(prefix="job-", dir=running.folder))
+    folder = new_folder("job-", running.folder)
     job = _job(folder, training)
     try:
         job.write(training.start, training.data)
@@ -40,10 +35,13 @@ def train(simulation: Simulation, training: Training) -> Trained:
 
 def train_here(run: Callable[[Job], Trained], training: Training) -> Trained:
     """The whole training where this process is itself the server of clients that `run` reaches."""
-    with tempfile.TemporaryDirectory(prefix="fedsplit-job-") as folder:
-        job = _job(Path(folder), training)
+    folder = new_folder("fedsplit-job-")
+    try:
+        job = _job(folder, training)
         job.write(training.start, training.data)
         return run(job)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def give(
@@ -57,7 +55,7 @@ def give(
     if not errands:
         return
     running = session(simulation)
-    given = Path(tempfile.mkdtemp(prefix="errands-", dir=running.folder))
+    given = new_folder("errands-", running.folder)
     try:
         for name, files in {**handed, **supplies}.items():
             write_files(given / name, files)

@@ -1,5 +1,7 @@
 import socket
+import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -8,6 +10,7 @@ pytest.importorskip("flwr")
 import ray
 import torch
 
+from fedsplit.flower.grid import door as doors
 from fedsplit.flower.grid.door import Door
 from fedsplit.flower.grid.line import Line
 from tests.flower.test_grid_parcel import Ends, arrived, found, joined, message, parcel_of
@@ -45,6 +48,30 @@ def test_a_door_opens_once_and_only_to_the_token(near: bool, monkeypatch: pytest
     with pytest.raises(ConnectionResetError):
         inside.receive()
     inside.close()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("near", [True, False])
+def test_who_is_silent_breaks_off_or_hangs_up_keeps_nobody_out(near: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+    monkeypatch.setattr(doors, "_TOKEN_SECONDS", 1)
+    door = Door(near=near)
+    with ExitStack() as stack:
+        gone, silent, halting = (stack.enter_context(socket.socket(door.entrance.family)) for _ in range(3))
+        for stranger in (gone, silent, halting):
+            stranger.connect(door.entrance.name)
+        # Closed so, a connection between machines is reset.
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.close()
+        halting.sendall(door.entrance.token[:-1])
+        outside = door.entrance.enter(shares_memory=False)
+        inside = door.opened(shares_memory=False)
+        assert silent.recv(1) == halting.recv(1) == b""
+    outside.send(parcel_of((outside, outside), message(name="hello")))
+    inside.wait()
+    assert inside.receive() is not None
+    for end in (outside, inside):
+        end.close()
 
 
 def test_both_ends_may_send_more_than_the_socket_holds(ends: Ends) -> None:

@@ -1,8 +1,12 @@
 """What a machine needs that does not see the folder of a job."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from fedsplit.errors import EngineError
 from fedsplit.federation.ledger import Recording
 from fedsplit.federation.roles import FederationData
 from fedsplit.flower.job import Job
@@ -68,3 +72,12 @@ def test_equipment_of_an_earlier_job_is_forgotten(tmp_path: Path) -> None:
     earlier.accept(equipment)
     later.accept(more)
     assert earlier.private(0) is None
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path, fill_disk: Callable[[], None]) -> None:
+    job, data = job_of(tmp_path / "job"), federation()
+    fill_disk()
+    with pytest.raises(EngineError, match=r"/job/prepared-0: cannot be written \(.*File too large.*\); .* TMPDIR"):
+        job.keep_prepared(0, data.holdings[0])
+    with pytest.raises(EngineError, match=r"/other/start/.*: cannot be written \(File too large\); .* TMPDIR"):
+        job_of(tmp_path / "other")

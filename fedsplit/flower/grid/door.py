@@ -3,6 +3,7 @@
 import hmac
 import secrets
 import socket
+import struct
 from typing import Any, NamedTuple
 
 import ray
@@ -10,6 +11,8 @@ import ray
 from fedsplit.flower.grid.line import Line
 
 _CONNECT_SECONDS = 60.0
+_TOKEN_SECONDS = 10
+"""So long whoever connects may take to send the token; whom a door is for sends it at once."""
 _IDLE_SECONDS = 60
 """After so long without traffic the ends assure each other: what is between two machines forgets silent connections."""
 
@@ -53,9 +56,19 @@ class Door:
         with self._socket:
             while True:
                 connection, _ = self._socket.accept()
-                if hmac.compare_digest(connection.recv(len(token), socket.MSG_WAITALL), token):
+                if _sends(connection, token):
                     return _joined(connection, shares_memory=shares_memory)
                 connection.close()
+
+
+def _sends(connection: socket.socket, token: bytes) -> bool:
+    """Whether the token comes, and in time: nobody may keep out whom the door is for by saying nothing."""
+    # Not by `settimeout`, with which MSG_WAITALL would no longer wait for all of the token.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _TOKEN_SECONDS, 0))
+    try:
+        return hmac.compare_digest(connection.recv(len(token), socket.MSG_WAITALL), token)
+    except OSError:
+        return False
 
 
 def _of_this_machine() -> tuple[socket.AddressFamily, Any]:
