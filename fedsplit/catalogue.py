@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fedsplit.component import Component, Family, shipped_kinds
+from fedsplit.component import Component, Family, Trust, shipped_kinds
 from fedsplit.errors import ScenarioError
 
 FAMILIES = (
@@ -28,13 +28,15 @@ FAMILIES = (
 
 
 def show(family: str | None, *, json: bool) -> None:
-    """Prints kinds with a sentence each, or as JSON with the schema of their settings."""
+    """Prints kinds with a sentence each, or as JSON with the schema of their settings, for which plug-ins are imported.
+
+    Raises PluginError where one of them cannot be.
+    """
     if family is not None and family not in FAMILIES:
         raise ScenarioError("is no family", at="family", value=family, remedy=f"use one of {', '.join(FAMILIES)}")
     families = FAMILIES if family is None else (family,)
     if json:
-        schemas = {name: {kind: _schema(name, kind) for kind in shipped_kinds(name)} for name in families}
-        print(json_format.dumps(schemas, indent=2))
+        print(json_format.dumps({name: _schemas(name) for name in families}, indent=2))
         return
     table = Table("family", "kind", "what it is", box=None, pad_edge=False, header_style="bold")
     for name in families:
@@ -53,8 +55,9 @@ def _sentence(family: str, kind: str) -> str:
     return " ".join(docstring.split("\n\n")[0].split())
 
 
-def _schema(family: str, kind: str) -> dict[str, object]:
+def _schemas(family: str) -> dict[str, object]:
     base = importlib.import_module(f"fedsplit.{family}.base")
     found = next(value for value in vars(base).values() if isinstance(value, Family) and value.name == family)
-    member: type[Component] = found.shipped_member(kind)
-    return member.model_json_schema(by_alias=True)
+    kinds = (*found.shipped, *sorted(found.entry_points))
+    members: dict[str, type[Component]] = {kind: found.find(kind, Trust()) for kind in kinds}
+    return {kind: member.model_json_schema(by_alias=True) for kind, member in members.items()}

@@ -37,11 +37,23 @@ NoPlugins = Annotated[
     bool, typer.Option("--no-plugins", help="Refuse code that fedsplit does not ship: for a scenario you do not trust.")
 ]
 EngineKind = Annotated[
-    str | None, typer.Option("--engine", metavar="KIND", help="Run on this engine: inline, ray or flower.")
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="KIND",
+        help="Run on this engine: inline, ray or flower. What the file sets of this one stays; `--set` comes after.",
+    ),
 ]
 SeedNumber = Annotated[int | None, typer.Option("--seed", metavar="N", help="Run this seed alone.")]
 Smoke = Annotated[
-    bool, typer.Option("--smoke", help="A few synthetic images, one round, one seed: does it run at all?")
+    bool,
+    typer.Option(
+        "--smoke",
+        help=(
+            "Does it run at all? Two clients, one round, narrow layers, little work in attacks and defenses, and "
+            "phantoms instead of all images but digits; seed 0 and engine inline, unless you name others beside it."
+        ),
+    ),
 ]
 
 
@@ -70,7 +82,7 @@ def simulate(
     with _complaining():
         from fedsplit import starting
 
-        edits = _edits(assignments, engine, seed)
+        edits = _edits(scenario, assignments, engine, seed)
         starting.begin(scenario, edits, smoke=smoke, plugins=not no_plugins)
 
         # Meanwhile, what computes.
@@ -101,7 +113,8 @@ def check(
     with _complaining():
         from fedsplit import terminal
 
-        terminal.check(scenario, _edits(assignments, engine, seed), smoke=smoke, plugins=not no_plugins)
+        edits = _edits(scenario, assignments, engine, seed)
+        terminal.check(scenario, edits, smoke=smoke, plugins=not no_plugins)
 
 
 @app.command(name="list")
@@ -132,10 +145,11 @@ def main() -> None:
     app()
 
 
-def _edits(assignments: list[str] | None, engine: str | None, seed: int | None) -> list[str]:
-    edits = list(assignments or ())
-    if engine is not None:
-        edits.append(f"engine={{kind: {engine}}}")
+def _edits(scenario: Path, assignments: list[str] | None, engine: str | None, seed: int | None) -> list[str]:
+    from fedsplit import draft
+
+    edits = [] if engine is None else [draft.engine_edit(scenario, engine)]
+    edits += assignments or ()
     if seed is not None:
         edits.append(f"seeds=[{seed}]")
     return edits

@@ -1,6 +1,6 @@
 """A scenario before anybody has looked at what its values mean: the file, the defaults, `--set` and `--smoke`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from copy import deepcopy
 from pathlib import Path
 
@@ -17,11 +17,9 @@ _DEFAULTS: dict[str, document.Plain] = {
     "engine": {"kind": "ray"},
 }
 
-_SMOKE: dict[str, document.Plain] = {
-    "seeds": [0],
-    "partition": {"kind": "equal", "clients": 2},
-    "engine": {"kind": "inline"},
-}
+_SMOKE: dict[str, document.Plain] = {"partition": {"kind": "equal", "clients": 2}}
+
+_SMOKE_UNLESS_EDITED: dict[str, document.Plain] = {"seeds": [0], "engine": {"kind": "inline"}}
 
 _SMOKE_WIDTH = 16
 
@@ -66,7 +64,15 @@ def drafted(path: Path, assignments: Sequence[str], *, smoke: bool) -> dict[str,
     raw = filled_in(document.read(path))
     for assignment in assignments:
         document.assign(raw, assignment)
-    return _smoked(raw) if smoke else raw
+    edited = {assignment.partition("=")[0].strip().partition(".")[0] for assignment in assignments}
+    return _smoked(raw, edited) if smoke else raw
+
+
+def engine_edit(path: Path, kind: str) -> str:
+    """The assignment that names this engine, and keeps what the file sets of it but nothing that it sets of another."""
+    engine = filled_in(document.read(path))["engine"]
+    kept = engine if isinstance(engine, dict) and engine.get("kind") == kind else {}
+    return f"engine={document.dump({**kept, 'kind': kind})}"
 
 
 def filled_in(raw: Mapping[str, document.Plain]) -> dict[str, document.Plain]:
@@ -74,9 +80,13 @@ def filled_in(raw: Mapping[str, document.Plain]) -> dict[str, document.Plain]:
     return {**deepcopy(_DEFAULTS), **raw}
 
 
-def _smoked(raw: Mapping[str, document.Plain]) -> dict[str, document.Plain]:
-    """The same scenario on a few synthetic images, one round, one seed, inline: minutes become seconds."""
-    smoked = {**raw, **deepcopy(_SMOKE)}
+def _smoked(raw: Mapping[str, document.Plain], edited: Set[str]) -> dict[str, document.Plain]:
+    """The same scenario on a few synthetic images, one round, one seed, inline: minutes become seconds.
+
+    edited: keys that the user has set beside; seeds and engine are then the user's.
+    """
+    unedited = {key: value for key, value in _SMOKE_UNLESS_EDITED.items() if key not in edited}
+    smoked = {**raw, **deepcopy(_SMOKE | unedited)}
     attacks, threats, public = raw.get("attacks"), raw.get("threats"), raw.get("public")
     smoked |= {"dataset": _drawn(raw["dataset"])} if "dataset" in raw else {}
     if isinstance(public, dict):

@@ -14,6 +14,8 @@ from fedsplit.records.images import Images
 
 _DRAWS = 200
 """How often a Dirichlet draw is repeated until every client has enough rows."""
+_LEAST_ALPHA = 1e-300
+"""To floats less is the same, one client for each class, but a logarithm divided by it might overflow."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -142,14 +144,25 @@ class Dirichlet(Settings):
 
     def _drawn(self, labels: Tensor, rng: Generator) -> list[Tensor]:
         owned: list[list[Tensor]] = [[] for _ in range(self.clients)]
-        concentration = torch.full((self.clients,), self.alpha, dtype=torch.float64)
         for kind in labels.unique():
             rows = _shuffled((labels == kind).nonzero().flatten(), rng)
-            shares = torch._standard_gamma(concentration, generator=rng).clamp_min(1e-300)  # pyright: ignore[reportPrivateUsage]
-            cuts = ((shares / shares.sum()).cumsum(0)[:-1] * len(rows)).round().long()
+            cuts = (self._shares(rng).cumsum(0)[:-1] * len(rows)).round().long()
             for client, part in enumerate(rows.tensor_split(cuts.tolist())):
                 owned[client].append(part)
         return [torch.cat(parts) for parts in owned]
+
+    def _shares(self, rng: Generator) -> Tensor:
+        """-> (clients,), the shares of one class: gamma variables over their sum."""
+        concentration = torch.full((self.clients,), self.alpha, dtype=torch.float64)
+        gammas = torch._standard_gamma(concentration, generator=rng)  # pyright: ignore[reportPrivateUsage]
+        logarithms = gammas.log()
+        # Of a small alpha many are less than any float, and all that torch gives is the least one. So close to zero the
+        # distribution function is x^alpha but for a factor: its inverse at a uniform number tells how much less.
+        least = torch.finfo(gammas.dtype).tiny
+        lost = gammas <= least
+        uniform = 1 - torch.rand(int(lost.sum()), dtype=gammas.dtype, generator=rng)
+        logarithms[lost] += uniform.log() / max(self.alpha, _LEAST_ALPHA)
+        return logarithms.softmax(0)
 
 
 Partition = Annotated[Equal | ByClass | Dirichlet, Field(discriminator="kind")]

@@ -28,8 +28,10 @@ _REMEDIES = {
 
 def load(path: Path, *, assignments: Sequence[str] = (), trust: Trust | None = None, smoke: bool = False) -> Scenario:
     """Reads, edits, validates. Raises ScenarioError (or PluginError) in one line, before any compute."""
-    scenario = parse(drafted(path, assignments, smoke=smoke), trust or Trust())
-    return _eased(scenario, trust or Trust()) if smoke else scenario
+    trust = trust or Trust()
+    scenario = parse(drafted(path, assignments, smoke=False), trust)
+    # As it stands first: what makes it small would cover up mistakes.
+    return _eased(parse(drafted(path, assignments, smoke=True), trust), trust) if smoke else scenario
 
 
 def _eased(scenario: Scenario, trust: Trust) -> Scenario:

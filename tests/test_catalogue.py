@@ -8,7 +8,8 @@ import pytest
 from fedsplit import catalogue
 from fedsplit.catalogue import FAMILIES, show
 from fedsplit.component import shipped_kinds
-from fedsplit.errors import ScenarioError
+from fedsplit.defenses.base import DEFENSES
+from fedsplit.errors import PluginError, ScenarioError
 from fedsplit.scenario import Scenario
 
 Schemas = dict[str, dict[str, dict[str, Any]]]
@@ -50,17 +51,43 @@ def test_an_unknown_family_is_answered_with_all_of_them() -> None:
         show("defence", json=False)
 
 
-def test_what_installed_packages_offer_is_listed_without_an_import(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a package that offers a defense is installed, but for its module."""
     folder = tmp_path / "muffle-1.0.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: muffle\nVersion: 1.0\n")
     (folder / "entry_points.txt").write_text("[fedsplit.defenses]\nmuffle = muffle_of_mine:Muffle\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "muffle_of_mine", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
+    # The family has looked for installed members before, and must look again before and after.
+    monkeypatch.setitem(DEFENSES.__dict__, "entry_points", None)
+    monkeypatch.delitem(DEFENSES.__dict__, "entry_points")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_installed_packages_offer_is_listed_without_an_import(capsys: pytest.CaptureFixture[str]) -> None:
     show("defenses", json=False)
     assert "plug-in: muffle_of_mine:Muffle" in capsys.readouterr().out
     assert "muffle_of_mine" not in sys.modules
     show("attacks", json=False)
     assert "muffle" not in capsys.readouterr().out
+
+
+def test_what_installed_packages_offer_is_among_the_schemas(
+    installed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = "from fedsplit.defenses.base import Defense\n\n\nclass Muffle(Defense):\n    depth: int\n"
+    (installed / "muffle_of_mine.py").write_text(source)
+    show("defenses", json=True)
+    listed = json.loads(capsys.readouterr().out)["defenses"]
+    assert listed.keys() == {*shipped_kinds("defenses"), "muffle"}
+    assert listed["muffle"]["properties"]["depth"]["type"] == "integer"
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_schema_that_cannot_be_had_is_one_line() -> None:
+    with pytest.raises(PluginError, match="defenses: 'muffle': cannot be imported"):
+        show("defenses", json=True)

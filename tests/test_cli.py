@@ -18,8 +18,13 @@ from fedsplit.catalogue import FAMILIES
 from fedsplit.cli import app
 from fedsplit.component import shipped_kinds
 from fedsplit.document import dump, read
+from fedsplit.engines.base import Engine
+from fedsplit.engines.flower import Flower
+from fedsplit.engines.inline import Inline
+from fedsplit.engines.ray import Ray
 from fedsplit.records.leak import Asset, Leak
 from fedsplit.records.reconstruction import Reconstruction
+from fedsplit.scenario import Scenario
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +52,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "tiny.yaml").write_text(dump(tiny.raw("protocol.rounds=1", "defenses={}")))
     return tmp_path
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[Scenario]:
+    """Scenarios as `check` has read them."""
+    found: list[Scenario] = []
+
+    def card(scenario: Scenario, *_: object) -> str:
+        found.append(scenario)
+        return ""
+
+    monkeypatch.setattr(terminal, "card", card)
+    return found
 
 
 def told(*arguments: str, code: int = 0) -> Result:
@@ -240,6 +258,71 @@ def test_simulate_obeys_its_options_and_report_draws_again(home: Path) -> None:
     again = told("report", "elsewhere/run").stdout
     assert page.exists() and "linear_inverse" in again
     assert not (home / "runs").exists()
+
+
+SPREAD = "{kind: ray, address: auto, workers: 4}"
+
+
+@pytest.mark.parametrize(
+    ("engine", "arguments", "found"),
+    [
+        (SPREAD, ["--engine", "ray"], Ray(address="auto", workers=4)),
+        (SPREAD, ["--engine", "ray", "--set", "engine.workers=2"], Ray(address="auto", workers=2)),
+        (SPREAD, ["--set", "engine.workers=2", "--engine", "flower"], Flower(workers=2)),
+        ("{kind: inline}", ["--set", "engine.gpus_per_client=0.5", "--engine", "ray"], Ray(gpus_per_client=0.5)),
+        (SPREAD, ["--engine", "inline"], Inline()),
+        (SPREAD, ["--engine", "inline", "--set", "engine={kind: flower}"], Flower()),
+        (SPREAD, ["--smoke"], Inline()),
+        (SPREAD, ["--smoke", "--engine", "ray"], Ray(address="auto", workers=4)),
+        (SPREAD, ["--smoke", "--set", "engine.workers=2"], Ray(address="auto", workers=2)),
+        ("{kind: inline}", ["--smoke", "--set", "engine.workers=2", "--engine", "ray"], Ray(workers=2)),
+    ],
+)
+def test_the_engine_is_the_one_named_last_with_what_is_set_of_it(
+    home: Path, checked: list[Scenario], engine: str, arguments: list[str], found: Engine
+) -> None:
+    (home / "tiny.yaml").write_text(dump(tiny.raw(f"engine={engine}")))
+    told("check", "tiny.yaml", *arguments)
+    assert checked[0].engine == found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seeds"), [([], (0,)), (["--seed", "7"], (7,)), (["--set", "seeds=[3, 4]"], (3, 4))]
+)
+def test_smoke_runs_the_seeds_that_are_asked_for(
+    home: Path, checked: list[Scenario], arguments: list[str], seeds: tuple[int, ...]
+) -> None:
+    (home / "tiny.yaml").write_text(dump(tiny.raw("seeds=[1, 2]")))
+    told("check", "tiny.yaml", "--smoke", *arguments)
+    assert checked[0].seeds == seeds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--set", "dataset.kind=nonsense"], "fedsplit: dataset: "),
+        (["--set", "partition=5"], "fedsplit: partition: 5: "),
+        (["--set", "protocol.rounds=0"], "fedsplit: protocol.rounds: 0: "),
+        (["--set", "attacks.0.rounds=[9]"], "fedsplit: attacks.0.rounds: 9: is after the last round; "),
+        (["--engine", "nonsense"], "fedsplit: engine: {'kind': 'nonsense'}: no engine of this kind; "),
+        (["--engine", "flower", "--set", "protocol.kind=sequential"], "fedsplit: engine.kind: 'flower': cannot run "),
+        (["--seed", "-1"], "fedsplit: seeds.0: -1: "),
+    ],
+)
+def test_smoke_covers_up_no_mistake(arguments: list[str], line: str) -> None:
+    assert told("check", "tiny.yaml", "--smoke", *arguments, code=2).stderr.startswith(line)
+
+
+def test_smoke_covers_up_no_mistake_in_the_file(home: Path) -> None:
+    (home / "tiny.yaml").write_text(dump(tiny.raw("engine={kind: ray, works: 2}")))
+    assert told("check", "tiny.yaml", "--smoke", code=2).stderr.startswith("fedsplit: engine.works: 2: ")
+
+
+def test_smoke_needs_no_data(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FEDSPLIT_DATA", raising=False)
+    missing = f"{{kind: image_folder, root: {json.dumps(str(home / 'no'))}, image_size: 8}}"
+    told("check", "tiny.yaml", "--smoke", "--set", f"dataset={missing}")
+    told("check", "tiny.yaml", "--set", f"dataset={missing}", code=4)
 
 
 def test_smoke_has_a_folder_of_its_own(home: Path) -> None:

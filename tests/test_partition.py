@@ -191,6 +191,13 @@ def test_by_class_gives_each_client_so_many_classes(classes: int, clients: int, 
         assert len(labels[rows].unique()) == each
 
 
+def shares_of(alpha: float) -> Tensor:
+    """(classes, 4), the clients' shares of many classes."""
+    labels = torch.arange(500).repeat(100)
+    owned = Dirichlet(clients=4, alpha=alpha).owners(labels, 0, Seeds(0)("partition"))
+    return torch.stack([torch.bincount(labels[rows], minlength=500) for rows in owned], dim=1).double() / 100
+
+
 def test_a_dirichlet_of_large_alpha_is_alike_and_one_of_small_alpha_is_not() -> None:
     labels = torch.arange(5).repeat(400)
 
@@ -210,6 +217,25 @@ def test_dirichlet_shares_have_the_distributions_mean_and_variance() -> None:
     shares = torch.tensor([[len(rows) / 2000 for rows in owned] for owned in draws], dtype=torch.float64)
     assert shares.mean(0).tolist() == pytest.approx([0.25] * 4, abs=0.04)
     assert float(shares.var(0).mean()) == pytest.approx(3 / (16 * 3), rel=0.12)
+
+
+@pytest.mark.parametrize("alpha", [0.003, 0.05, 2.0])
+def test_shares_are_as_uneven_as_the_distribution_has_them(alpha: float) -> None:
+    """The expected sum of squares of a symmetric Dirichlet's k shares is (alpha + 1) / (k alpha + 1)."""
+    assert float(shares_of(alpha).square().sum(1).mean()) == pytest.approx((alpha + 1) / (4 * alpha + 1), rel=0.04)
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 1e-4, 1e-9, 1e-300, 5e-324])
+def test_of_a_vanishing_alpha_one_client_has_a_class_and_each_as_often(alpha: float) -> None:
+    largest, owner = shares_of(alpha).max(1)
+    # A second client's share is above s with a probability of about -3 alpha log s, and a row is a hundredth.
+    assert float((largest == 1).double().mean()) >= 1 - 50 * alpha
+    assert (torch.bincount(owner, minlength=4) / len(owner)).tolist() == pytest.approx([0.25] * 4, abs=0.06)
+
+
+@pytest.mark.parametrize("alpha", [1e4, 1e300, 1.7e308])
+def test_of_a_vast_alpha_all_have_the_same(alpha: float) -> None:
+    assert float((shares_of(alpha) - 0.25).abs().max()) < 0.03
 
 
 @pytest.mark.parametrize("partition", [Equal(clients=3), ByClass(classes_per_client=1), Dirichlet(alpha=0.1)])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fedsplit import starting
+from fedsplit import document, starting
 from fedsplit.engines.base import Engine
 from fedsplit.engines.inline import Inline
 from fedsplit.engines.ray import Ray
@@ -33,9 +33,12 @@ def test_it_is_the_scenarios_engine_that_begins(begun: list[Engine]) -> None:
     assert begun[0] == tiny.scenario(*edits).engine
 
 
-def test_a_smoke_test_begins_what_it_runs_on(begun: list[Engine]) -> None:
-    starting.begin(SCENARIO, ["engine={kind: ray}"], smoke=True, plugins=True)
-    assert begun == [Inline()]
+def test_a_smoke_test_begins_what_it_runs_on(begun: list[Engine], tmp_path: Path) -> None:
+    path = tmp_path / "spread.yaml"
+    path.write_text(document.dump(tiny.raw("engine={kind: ray, workers: 3}")))
+    starting.begin(path, [], smoke=True, plugins=True)
+    starting.begin(path, ["engine.workers=2"], smoke=True, plugins=True)
+    assert begun == [Inline(), Ray(workers=2)]
 
 
 @pytest.mark.parametrize(
