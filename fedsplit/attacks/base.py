@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from pydantic import Field, PositiveInt
 from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 
 from fedsplit.component import Component, Family, Trust
 from fedsplit.records.images import Shape
@@ -172,21 +173,34 @@ def ask(leak: Leak, images: Tensor, rng: Generator) -> Tensor:
 _LEAST_CONFIDENCE = 1e-12
 
 
-def legible(leak: Leak, top: int | None = None) -> Leak:
-    """The same leak; where it is about confidences, with their logarithms in place of them, in which those of unlikely
-    classes tell as much as those of likely ones (Yang, Zhang, Chang and Liang, CCS 2019).
+Reads = Literal["confidences", "labels"]
+"""What is looked at of an answer: its confidences, or which class has the largest of them and nothing else."""
 
-    top: how many of the largest confidences of a vector are looked at; the others count as the least there is."""
+
+def legible(leak: Leak, top: int | None = None, digits: int | None = None, reads: Reads = "confidences") -> Leak:
+    """The same leak; where it is about confidences, with their logarithms in place of them, in which those of unlikely
+    classes tell as much as those of likely ones (Yang, Zhang, Chang and Liang, CCS 2019), or with a one at the label.
+
+    digits: to how many decimal digits confidences are rounded first; what comes to zero counts as half of the last one.
+    top: how many of the largest confidences of a vector are then looked at, of equal ones those of the first classes;
+    the others count as the least there is."""
     if leak.kind != "answers":
         return leak
+    least = _LEAST_CONFIDENCE if digits is None else 0.5 * 10.0**-digits
 
     def logarithms(confidences: Tensor) -> Tensor:
-        if top is not None and top < confidences.shape[1]:
-            least = confidences.topk(top, dim=1).values[:, -1:]
-            confidences = torch.where(confidences >= least, confidences, 0)
-        return confidences.clamp(min=_LEAST_CONFIDENCE).log()
+        if digits is not None:
+            confidences = confidences.double().round(decimals=digits).to(confidences)
+        if top is not None:
+            kept = confidences.argsort(dim=1, descending=True, stable=True)[:, :top]
+            confidences = torch.zeros_like(confidences).scatter(1, kept, confidences.gather(1, kept))
+        return confidences.clamp(min=least).log()
 
-    return read(leak, logarithms)
+    return read(leak, _label if reads == "labels" else logarithms)
+
+
+def _label(confidences: Tensor) -> Tensor:
+    return F.one_hot(confidences.argmax(dim=1), confidences.shape[1]).to(confidences)
 
 
 def read(leak: Leak, reading: Callable[[Tensor], Tensor]) -> Leak:

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator
 
-from fedsplit.attacks.base import Attack, Check, ask, legible, release_varies
+from fedsplit.attacks.base import Attack, Check, Reads, ask, legible, release_varies
 from fedsplit.layers.decoder_training import DecoderTraining, Material, decode
 from fedsplit.numerics.fingerprint import fingerprint
 from fedsplit.records.leak import Asset, Leak
@@ -38,22 +38,37 @@ class InverseNetwork(Attack):
     """Peak rates of Adam that are tried; the best by validation loss is chosen."""
     trial_epochs: PositiveInt = 1
     """Passes over the auxiliary images for each rate tried, each on a full schedule."""
+    reads: Reads = "confidences"
+    """Whether it looks at an answer's confidences or at its label alone. Without effect at other leaks, as are the next
+    two."""
     top: PositiveInt | None = None
-    """How many of the largest confidences of an answer it looks at; None for all. Without effect at other leaks."""
+    """How many of the largest confidences of an answer it looks at; None for all."""
+    digits: Annotated[int, Field(ge=1, le=12)] | None = None
+    """To how many decimal digits it rounds confidences first; None for none."""
 
     adversarial: NonNegativeFloat = 0.0
     """Weight of a critic that learns to tell the attacker's own images from rebuilt ones: the length of its gradient at
     the images, relative to the squared error's. With one, images look more like images and err more, and the weights
     of the last epoch are kept."""
 
+    def model_post_init(self, context: object) -> None:
+        """Refuses to look at a part of the confidences where none is looked at."""
+        del context
+        if self.reads == "labels" and (self.top, self.digits) != (None, None):
+            raise ValueError("`reads: labels` looks at no confidence: leave out `top` and `digits`")
+
     @property
     def title(self) -> str:
-        """The kind, and whether a critic judges it."""
-        return f"{self.kind} with critic" if self.adversarial else self.kind
+        """The kind, whether a critic judges it, and what it looks at where that is not all of an answer."""
+        critic = " with critic" if self.adversarial else ""
+        label = "label alone" if self.reads == "labels" else ""
+        top = f"top {self.top}" if self.top else ""
+        digits = f"{self.digits} digit{'s' if self.digits > 1 else ''}" if self.digits else ""
+        return ", ".join(filter(None, (f"{self.kind}{critic}", label, top, digits)))
 
     def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:
         """What the decoder makes of the targets."""
-        leak = legible(leak, self.top)
+        leak = legible(leak, self.top, self.digits, self.reads)
         assert leak.smashed is not None
         seeds = Seeds(int(torch.randint(2**62, (), generator=rng)))
         material = _material(leak, seeds)

@@ -5,9 +5,10 @@ from typing import ClassVar
 import torch
 from pydantic import PositiveInt
 from torch import Generator
+from torch.nn import functional as F
 
 from fedsplit.attacks.base import Attack, ask, legible, release_varies
-from fedsplit.layers.linear_map import fit_linear_maps
+from fedsplit.layers.linear_map import LinearMap, fit_linear_maps
 from fedsplit.records.leak import Asset, Leak
 from fedsplit.records.reconstruction import Evidence, Reconstruction
 
@@ -15,10 +16,10 @@ from fedsplit.records.reconstruction import Evidence, Reconstruction
 class LinearInverse(Attack):
     """Regresses the auxiliary images on their smashed data, and applies the fit to the targets.
 
-    A ridge from all smashed data to all pixels; or, where that does better, first a map that all rows or places of
-    the image share, and then the ridge for what it left over. Each strength is chosen by exact leave-one-out error,
-    from almost none to infinite, where the guess is the mean image. Nothing is trained, so that a failure to converge
-    cannot be taken for a defense.
+    A ridge from all smashed data to all pixels; or, where that does better on the validation images, first a map that
+    all rows or places of the image share, and then the ridge for what it left over. Each strength is chosen by
+    leave-one-out error, from almost none to infinite, where the guess is the mean image. Nothing is trained, so that a
+    failure to converge cannot be taken for a defense.
     """
 
     needs: ClassVar[frozenset[Asset]] = frozenset({Asset.SMASHED, Asset.AUXILIARY_PAIRS})
@@ -28,7 +29,7 @@ class LinearInverse(Attack):
     than features (else each draw would make the problem larger in its cube)."""
 
     def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:
-        """Linear in the smashed data. Draws of one image are left out together."""
+        """Linear in the smashed data. Draws of one image are left out together; a shared map learns from the first."""
         leak = legible(leak)
         assert leak.smashed is not None and leak.auxiliary_pairs is not None
         targets, pairs = leak.smashed, leak.auxiliary_pairs.smashed.to(leak.smashed)
@@ -38,5 +39,11 @@ class LinearInverse(Attack):
             more = [ask(leak, images, rng).to(targets) for _ in range(draws - 1)]
             pairs = torch.stack([pairs, *more], dim=1).flatten(0, 1)
             images = images.repeat_interleave(draws, dim=0)
-        best = min(fit_linear_maps(pairs, images, draws), key=lambda fitted: fitted.error)
+        judged = leak.auxiliary_pairs.validation_smashed.to(targets)
+        truth = leak.auxiliary.validation_images.to(targets)
+
+        def error(fitted: LinearMap) -> float:
+            return F.mse_loss(fitted.predict(judged).clamp(0, 1), truth).item()
+
+        best = min(fit_linear_maps(pairs, images, draws), key=error)
         return Reconstruction(best.predict(targets), Evidence(settings=f"{best.words}, draws {draws}"))

@@ -22,7 +22,8 @@ class LinearMap:
 
     @property
     def error(self) -> float:
-        """Leave-one-out mean squared error per pixel."""
+        """Mean squared error per pixel of the ridge, each image left out in turn. A shared map was fitted to these very
+        images, so what it left over of them is too little: it takes other images to compare it with a ridge alone."""
         return min(self.ridge.errors)
 
     @property
@@ -40,13 +41,14 @@ class LinearMap:
 def fit_linear_maps(smashed: Tensor, images: Tensor, draws: int = 1) -> tuple[LinearMap, ...]:
     """A ridge by itself; and, where rows or places of the image may share a map, one for what that left over.
 
-    smashed: (n, *cut). images: (n, *image). draws: how many neighbouring rows are releases of one image; each strength
-    is chosen by exact leave-one-out error, and they are left out together.
+    smashed: (n, *cut). images: (n, *image). draws: how many neighbouring rows are releases of one image. Each strength
+    is chosen by leave-one-out error: a ridge's leaves out an image with all its draws, the shared map's a single site,
+    of the first draw alone. Which of the two maps is better, neither error says: that is for other images to judge.
     """
     shape: Shape = (images.shape[1], images.shape[2], images.shape[3])
     candidates = [sites for sites in sites_of(tuple(smashed.shape[1:]), shape) if sites.count > 1]
-    # Where the release is noisy, the ridge by itself often wins.
-    shared = [None, *([fit_site_map(smashed, images, candidates)] if candidates else [])]
+    # Sites are many and their map is small: one draw of each image is enough, and no site has a twin that stays in.
+    shared = [None, *([fit_site_map(smashed[::draws], images[::draws], candidates)] if candidates else [])]
     rests = [images if first is None else images - first.predict(smashed) for first in shared]
     ridges = fit_ridges(smashed.flatten(1), [rest.flatten(1) for rest in rests], block=draws)
     return tuple(LinearMap(ridge, first, shape) for ridge, first in zip(ridges, shared, strict=True))

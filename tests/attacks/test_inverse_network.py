@@ -1,7 +1,10 @@
 """The decoder learns what a line cannot, keeps its best weights, and asks for fresh noise."""
 
+from typing import Any
+
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from fedsplit.attacks.inverse_network import InverseNetwork
@@ -110,6 +113,27 @@ def test_whoever_watches_sees_the_epochs_pass():
     with observed_by(watcher):
         reconstruct(QUICK, case())
     assert watcher.steps == [6]
+
+
+@pytest.mark.parametrize(
+    ("settings", "title"),
+    [
+        ({}, "inverse_network"),
+        ({"reads": "labels"}, "inverse_network, label alone"),
+        ({"top": 3}, "inverse_network, top 3"),
+        ({"digits": 1}, "inverse_network, 1 digit"),
+        ({"digits": 2, "top": 1}, "inverse_network, top 1, 2 digits"),
+        ({"adversarial": 0.3, "reads": "labels"}, "inverse_network with critic, label alone"),
+    ],
+)
+def test_its_title_says_what_it_looks_at_where_that_is_not_all(settings: dict[str, Any], title: str):
+    assert InverseNetwork(**settings).title == title
+
+
+@pytest.mark.parametrize("settings", [{"top": 1}, {"digits": 2}])
+def test_who_looks_at_labels_has_no_confidence_to_choose_or_round(settings: dict[str, Any]):
+    with pytest.raises(ValidationError, match="leave out `top` and `digits`"):
+        InverseNetwork(reads="labels", **settings)
 
 
 def sharpness(images: Tensor) -> float:

@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import torch
 from sklearn.linear_model import RidgeCV
+from torch import nn
 
 from fedsplit.attacks.linear_inverse import LinearInverse
+from fedsplit.layers.linear_map import fit_linear_maps
+from fedsplit.records.images import Shape
 from fedsplit.records.leak import Pairs
 from fedsplit.seeding import Seeds
 from tests.attacks.leaks import Case, case, flat_client, map_client, noisy, rows_client
@@ -38,6 +41,24 @@ def test_a_map_shared_by_rows_is_used_where_it_helps():
     guess = reconstruct(about)
     assert "shared by rows" in guess.evidence.settings
     assert about.error(guess.images) < 0.1 * about.anchor
+
+
+def spreading_client(shape: Shape) -> nn.Module:
+    """Every pixel is everywhere in what leaves it, which is laid out as rows all the same."""
+    channels, height, width = shape
+    everywhere = nn.Linear(channels * height * width, 16 * height * width)
+    return nn.Sequential(nn.Flatten(), everywhere, nn.ReLU(), nn.Unflatten(1, (16, height, width)))
+
+
+def test_a_shared_map_that_only_looks_better_on_the_images_it_was_fitted_to_is_not_used():
+    about = case(spreading_client, auxiliary=20)
+    assert about.leak.smashed is not None and about.leak.auxiliary_pairs is not None
+    ridge, shared = fit_linear_maps(about.leak.auxiliary_pairs.smashed, about.leak.auxiliary.images)
+    assert shared.error < 0.8 * ridge.error, "what it left over is small where it was fitted"
+    assert about.error(shared.predict(about.leak.smashed)) > 2 * about.error(ridge.predict(about.leak.smashed))
+    guess = reconstruct(about)
+    assert "shared" not in guess.evidence.settings
+    assert torch.equal(guess.images, ridge.predict(about.leak.smashed))
 
 
 def test_more_draws_help_against_noise_and_are_left_out_where_release_is_exact():
