@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from fedsplit import document
+from fedsplit.attacks.base import ClassAttack
 from fedsplit.checks import check_cuts
 from fedsplit.component import Trust
 from fedsplit.errors import FedsplitError
@@ -17,7 +18,9 @@ from fedsplit.layers.synthesizer import Synthesizer, Tell, nothing
 from fedsplit.parties import deal, gather
 from fedsplit.reading import parse
 from fedsplit.records.images import Shape
+from fedsplit.records.leak import Asset, Leak
 from fedsplit.records.outcome import Outcome, Outcomes
+from fedsplit.records.reconstruction import Evidence, Reconstruction
 from fedsplit.report.page import write_report
 from fedsplit.scenario import Scenario
 from fedsplit.seeding import Seeds
@@ -141,6 +144,37 @@ def test_who_only_gets_scores_finds_classes_too(tmp_path: Path) -> None:
     (outcome,) = run(tmp_path, "threats=[{kind: plug_and_play, access: scores}]").outcomes
     assert outcome.threat == "plug_and_play (scores)"
     assert (outcome.scores["attack_accuracy_top1"].mean or 0) > 0.4 and "student" in outcome.settings
+
+
+class Asking(ClassAttack):
+    """Asks twice about the same images, and, where it holds the model, spoils it."""
+
+    needs: ClassVar[frozenset[Asset]] = frozenset({Asset.SCORES})
+
+    per_class: int = EACH
+
+    def reconstruct(self, leak: Leak, rng: Generator) -> Reconstruction:
+        assert leak.scores is not None and leak.wanted is not None
+        own = leak.auxiliary.images
+        same = torch.equal(leak.scores(own, rng), leak.scores(own, rng))
+        if leak.model is not None:
+            with torch.no_grad():
+                next(leak.model.parameters()).zero_()
+        images = own[torch.randint(len(own), (len(leak.wanted),), generator=rng)]
+        return Reconstruction(images, Evidence(settings="always the same" if same else "noisy"))
+
+
+@pytest.mark.parametrize("known", ["no", "algorithm", "parameters"])
+def test_whoever_asks_is_answered_as_the_deployed_model_answers(known: str, tmp_path: Path) -> None:
+    noise = "defenses={noise: {kind: gaussian_noise, std: 0.5}}"
+    threat = f"threats=[{{kind: plug_and_play, access: scores, knows_defense: '{known}'}}]"
+    bare, noisy = run(tmp_path, noise, threat, f"attacks=[{{kind: '{HERE}:Asking'}}]").outcomes
+    assert (bare.settings, noisy.settings) == ("always the same", "noisy")
+
+
+def test_who_spoils_the_model_that_it_attacks_is_found_out(tmp_path: Path) -> None:
+    (outcome,) = run(tmp_path, f"attacks=[{{kind: '{HERE}:Asking'}}]").outcomes
+    assert not outcome.controls["victim_unchanged"].ok
 
 
 def test_attacks_on_images_and_on_classes_share_a_victim_and_have_a_headline_each(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from fedsplit.federation.trained import Trained
 from fedsplit.layers.disturbed import left_out
 from fedsplit.layers.gaussian_code import as_in_training
 from fedsplit.layers.sparse_coding import with_gradients
-from fedsplit.records.leak import Auxiliary, ClientSegment, Leak, LeakKind, Pairs, Query, phase_of
+from fedsplit.records.leak import Auxiliary, ClientSegment, Leak, LeakKind, Pairs, Query
 from fedsplit.seeding import drawn_from
 from fedsplit.split import Segment
 
@@ -248,7 +248,7 @@ def _answered(plan: Plan, shown: Query, images: Tensor, rng: Generator) -> Tenso
 
 def _client(plan: Plan, state: State, kind: LeakKind, others: Tensor) -> Callable[[Tensor], Tensor]:
     """Images to smashed data. While a client trains, dropout drops, and normalisation goes by who else is in a step."""
-    if phase_of(kind) == "inference":
+    if kind != "training":
         return _prepared(plan, state, training=False)
     client, fill = _prepared(plan, state, training=True), others[:_STEP].to(plan.device, plan.dtype)
 
@@ -261,7 +261,7 @@ def _client(plan: Plan, state: State, kind: LeakKind, others: Tensor) -> Callabl
 
 def _weights(plan: Plan, state: State, kind: LeakKind) -> nn.Module:
     client = _prepared(plan, state, training=False)
-    return _held(as_in_training(client) if phase_of(kind) == "training" else client)
+    return _held(as_in_training(client) if kind == "training" else client)
 
 
 def _prepared(plan: Plan, state: State, *, training: bool) -> Segment:

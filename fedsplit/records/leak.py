@@ -125,7 +125,7 @@ class Leak:
     @property
     def phase(self) -> Phase:
         """In which its clients were when they answered."""
-        return phase_of(self.kind)
+        return "training" if self.kind == "training" else "inference"
 
     @property
     def targets(self) -> int:
@@ -151,11 +151,6 @@ class Leak:
             if getattr(self, name) is not None
         }
         return replace(self, **moved)
-
-
-def phase_of(kind: LeakKind) -> Phase:
-    """In which clients are who give what a leak of this kind shows."""
-    return "training" if kind == "training" else "inference"
 
 
 PER_TARGET = ("smashed", "cut_gradients", "labels", "head_gradients", "wanted")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from fedsplit.defenses.dropout_at_cut import DropoutAtCut
 from fedsplit.defenses.top_k import TopK
 from fedsplit.records.images import Shape
 from fedsplit.seeding import Seeds
-from tests.attacks.leaks import COLOUR, GREY, Case, case, flat_client, map_client, noisy, rows_client
+from tests.attacks.leaks import COLOUR, GREY, Case, case, flat_client, map_client, noisy, rows_client, undefended
 
 Client = Callable[[Shape], nn.Module]
 PATIENT = Likelihood(steps=800, smoothness=(0,), judges=2)
@@ -71,8 +72,25 @@ def test_what_a_defense_does_on_average_is_reckoned_with() -> None:
     assert error(QUICK, told(about, DropoutAtCut(rate=0.5))) < 0.9 * error(QUICK, about)
 
 
+@pytest.mark.parametrize("active", ["training", "inference"])
+def test_only_what_is_released_where_it_looks_is_reckoned_with(active: Any) -> None:
+    halved = Halved(active=active)
+    for kind in ("training", "inference"):
+        about = case(flat_client, halved.release if kind == active else undefended)
+        seen = Case(replace(told(about, halved).leak, kind=kind), about.truth)
+        assert error(QUICK, seen) < 0.5 * about.anchor
+
+
 def told(about: Case, defense: Defense) -> Case:
     return Case(replace(about.leak, defense=defense), about.truth)
+
+
+class Halved(Defense):
+    """So far from what the client computes that who reckons with it wrongly finds nothing."""
+
+    def release(self, smashed: Tensor, rng: Generator) -> Tensor:
+        del rng
+        return 0.5 - smashed
 
 
 class Rounded(Defense):
