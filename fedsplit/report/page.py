@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from fedsplit.report import wording
 from fedsplit.report.folder import RunFolder, write_whole
 from fedsplit.report.grid import grid
+from fedsplit.report.matched import DROPS, MatchedLine, matched_lines
 from fedsplit.report.pictures import GalleryPicture, Picture, galleries, plots
 from fedsplit.report.rows import Row, Summary
 from fedsplit.report.summary import summarise
@@ -68,6 +69,7 @@ class ThreatSection:
     threat: str
     verdicts: tuple[Verdict, ...]
     header: str
+    matched: tuple[MatchedLine, ...]
     pictures: tuple[Picture, ...]
 
 
@@ -103,6 +105,8 @@ def _render(
         summary=summary,
         table=grid(summary),
         sections=sections,
+        drops=[wording.matched_header(drop) for drop in DROPS],
+        matched_sentence=wording.MATCHED,
         galleries=_first_seeds(summary, shown),
         controls=_control_names(summary),
         control_lines=_control_lines(summary),
@@ -122,6 +126,7 @@ def _section(whole: Summary, threat: str) -> ThreatSection:
         threat=threat,
         verdicts=tuple(_verdict(summary, threat, defense) for defense in summary.defenses(threat)),
         header=wording.metric_header(summary.headline, found[0]) if found else summary.headline,
+        matched=matched_lines(summary, threat),
         pictures=tuple(plots(whole, threat)),
     )
 

@@ -7,7 +7,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from fedsplit.report import wording
 from fedsplit.report.grid import Grid, Line, Measured, grid
+from fedsplit.report.matched import DROPS, matched_lines
 from fedsplit.report.rows import Summary
 
 _SPECIAL = re.compile(r"[\\`*{}<>|~#&]|(?<!\w)_|_(?!\w)|(?<=\])[(\[:]")
@@ -48,8 +50,29 @@ def markdown(summary: Summary) -> str:
         " ".join(_plain(remark) for remark in drawn.remarks),
         "\n".join(f"- {_plain(words)}" for words in drawn.privacy),
         "\n".join(f"- ({line.number}) Invalid: {_plain(line.reason)}" for line in drawn.lines if line.reason),
+        *_markdown_matched(summary),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _markdown_matched(summary: Summary) -> list[str]:
+    """A table per threat under which defenses can be compared at the same cost, and how that is done."""
+    parts: list[str] = []
+    for threat in summary.threats:
+        alone = summary.alone(threat)
+        lines = matched_lines(alone, threat)
+        if not lines:
+            continue
+        headers = ["defense", *(wording.matched_header(drop) for drop in DROPS), "costs, points"]
+        cells = [
+            [_plain(line.name), *(_plain_score(score) for score in line.leaks), _plain(line.cost)] for line in lines
+        ]
+        rule = [":---", *("---:" for _ in DROPS), ":---"]
+        parts += [
+            f"**At the same cost, {_plain(alone.headline)} under {_plain(threat)}**",
+            "\n".join(f"| {' | '.join(row)} |" for row in ([_plain(header) for header in headers], rule, *cells)),
+        ]
+    return [*parts, wording.MATCHED] if parts else []
 
 
 def _justified(drawn: Grid) -> list[Literal["left", "right"]]:
@@ -109,7 +132,7 @@ def _terminal_score(score: Measured, style: str) -> Text:
 def _markdown_line(line: Line) -> list[str]:
     around = "~~" if line.reason else "**" if line.mark else ""
     note = f" ({line.number})" if line.reason else f" ({line.mark})" if line.mark else ""
-    scores = (f"{score.text} {score.interval}".strip() for score in line.scores)
+    scores = (_plain_score(score) for score in line.scores)
     return [
         _plain(line.defense),
         line.utility,
@@ -117,6 +140,10 @@ def _markdown_line(line: Line) -> list[str]:
         *(_plain(setting) for setting in line.settings),
         *(f"{around}{score}{around}" if score else "" for score in scores),
     ]
+
+
+def _plain_score(score: Measured) -> str:
+    return f"{score.text} {score.interval}".strip()
 
 
 def _plain(text: str) -> str:

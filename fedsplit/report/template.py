@@ -151,6 +151,20 @@ footer { margin-top: 4rem; padding-block: 1.4rem 3rem; color: var(--soft); font-
     </tbody>
   </table>
   </div>
+  {% if section.matched %}
+  <h3>At the same cost: {{ section.header }}</h3>
+  <p class="lead">{{ matched_sentence }}</p>
+  <div class="scroll">
+  <table class="matched">
+    <thead><tr><th scope="col">defense</th>{% for drop in drops %}<th scope="col" class="number">{{ drop }}</th>{% endfor %}<th scope="col">costs, points</th></tr></thead>
+    <tbody>
+    {% for line in section.matched %}
+    <tr><th scope="row">{{ line.name }}</th>{{ numbers(line.leaks, false) }}<td>{{ line.cost }}</td></tr>
+    {% endfor %}
+    </tbody>
+  </table>
+  </div>
+  {% endif %}
   {% for picture in section.pictures %}
   <figure>
     <img src="{{ picture.address }}" width="{{ picture.width }}" alt="{{ picture.alternative }}">

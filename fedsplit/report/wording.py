@@ -66,8 +66,8 @@ def decimals(estimates: Iterable[Estimate]) -> int:
 
 
 def number(value: float | None, digits: int) -> str:
-    """A number with this many decimals and a true minus sign."""
-    return ABSENT if value is None else f"{value:.{digits}f}".replace("-", "\u2212")
+    """A number with this many decimals and a true minus sign, which a zero has not."""
+    return ABSENT if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\u2212")
 
 
 def significant(value: float) -> str:
@@ -92,8 +92,12 @@ def percent(spread: Spread) -> str:
     """A share as a percentage, with the deviation between seeds where there is one: `93.1 ± 0.4`."""
     if spread.mean is None:
         return ABSENT
-    mean = f"{100 * spread.mean:.1f}"
-    return mean if spread.deviation is None else f"{mean} ± {100 * spread.deviation:.1f}"
+    return deviating(100 * spread.mean, None if spread.deviation is None else 100 * spread.deviation)
+
+
+def deviating(mean: float, deviation: float | None) -> str:
+    """A mean in percent or points, with the deviation between seeds where there is one."""
+    return number(mean, 1) if deviation is None else f"{number(mean, 1)} ± {number(deviation, 1)}"
 
 
 HIJACKED = "After the name of an active attack: accuracy after the training of which it had the server, %."
@@ -177,6 +181,19 @@ def interval_sentences(summary: Summary) -> tuple[str, ...]:
     """How the intervals in these rows were made, one sentence for each way that occurs."""
     found = {reading.estimate.coverage for row in summary.rows for reading in row.readings}
     return tuple(_COVERAGE[coverage] for coverage in Coverage if coverage in found)
+
+
+def matched_header(drop: float) -> str:
+    """Over what a defense leaves at this cost in points of accuracy."""
+    return f"for {drop:g} {'point' if drop == 1 else 'points'}"
+
+
+MATCHED = (
+    "What the worst attack rebuilds where a defense may cost so many points of accuracy, a mean over seeds below the "
+    "undefended row. Between strengths it is interpolated along those that no other strength of the same defense beats "
+    "in both leak and accuracy; nothing is extrapolated: where the strongest costs less, its leak stands; "
+    f"{ABSENT}: every strength costs more."
+)
 
 
 def evaluator_sentences(summary: Summary) -> tuple[str, ...]:
