@@ -38,7 +38,7 @@ picture: $(VENV)/installed
 
 # Hours; the same command goes on after an interrupt.
 papers: $(VENV)/installed
-	$(BIN)/python docs/papers.py
+	$(BIN)/python docs/papers.py --page docs/results.md
 
 clean:
 	rm -rf $(VENV) runs build

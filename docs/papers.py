@@ -2,7 +2,8 @@
 
 `make papers`, or `python docs/papers.py`. What is finished below `--runs` is not run again, and an interrupted cell
 goes on from its last round: the same command goes on. Of every run that is finished, a Markdown table and the
-outcomes are written to `--results`. `--set KEY=VALUE` changes the budget of all runs, say to try it out.
+outcomes are written to `--results`, and what compares defenses at the same cost to `--page`, where that is
+`docs/results.md`. `--set KEY=VALUE` changes the budget of all runs, say to try it out.
 """
 
 import argparse
@@ -11,11 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from marked import insert
+
 from fedsplit import reading
 from fedsplit.errors import FedsplitError
 from fedsplit.report.folder import OUTCOMES, RunFolder
 from fedsplit.report.summary import summarise
-from fedsplit.report.table import markdown
+from fedsplit.report.table import markdown, markdown_matched
 from fedsplit.simulate import simulate
 
 PAPERS = Path(__file__).parents[1] / "scenarios" / "papers"
@@ -67,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/papers"), help="where runs are, and go on")
     parser.add_argument("--results", type=Path, default=Path("results"), help="where tables are written")
+    parser.add_argument("--page", type=Path, help="a page with marks for the tables of each run")
     parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE")
     chosen = parser.parse_args()
     try:
@@ -74,19 +78,22 @@ def main() -> None:
             edits = (*BUDGET, *STRENGTHS, *own, *chosen.assignments)
             scenario = reading.load(PAPERS / f"{name}.yaml", assignments=edits)
             simulate(scenario, chosen.runs / name, print)
-            publish(RunFolder(chosen.runs / name), chosen.results / name, edits)
+            publish(RunFolder(chosen.runs / name), chosen.results / name, edits, chosen.page)
     except FedsplitError as error:
         sys.exit(f"papers: {error}")
 
 
-def publish(run: RunFolder, folder: Path, edits: Sequence[str]) -> None:
+def publish(run: RunFolder, folder: Path, edits: Sequence[str], page: Path | None) -> None:
     """The table, with what it was measured with, and the outcomes as they are."""
-    table = markdown(summarise(run.join(), run.exhibits()))
+    summary = summarise(run.join(), run.exhibits(), run.scenario())
+    table = markdown(summary)
     command = " ".join(f"--set '{edit}'" for edit in edits)
     told = f"`fedsplit simulate scenarios/papers/{folder.name}.yaml {command}`"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(f"{table}\n\nMeasured by {told}\n", encoding="utf-8")
     shutil.copyfile(run.root / OUTCOMES, folder / OUTCOMES)
+    if page is not None:
+        insert(page, folder.name, markdown_matched(summary))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from keep import KEPT
+from marked import insert
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -34,26 +35,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "digits"
         simulate(parse(document.read(DIGITS), Trust()), root, print)
-        insert("digits", table(root))
+        insert(README, "digits", table(root))
     if flagship is not None:
-        insert("medmnist", table(flagship))
+        insert(README, "medmnist", table(flagship))
     draw()
 
 
 def table(root: Path) -> str:
-    """The table of a run as the terminal shows it."""
+    """The table of a run as the terminal shows it, fenced."""
     run = RunFolder(root)
     drawn = io.StringIO()
     Console(file=drawn, width=WIDTH, color_system=None).print(terminal_table(summarise(run.join(), run.exhibits())))
-    return "\n".join(line.rstrip() for line in drawn.getvalue().rstrip().splitlines())
-
-
-def insert(name: str, text: str) -> None:
-    """Replaces what stands in README between the marks of this name."""
-    opening, closing = f"<!-- {name} -->\n```text\n", f"\n```\n<!-- /{name} -->"
-    before, rest = README.read_text(encoding="utf-8").split(opening)
-    _, after = rest.split(closing)
-    README.write_text(f"{before}{opening}{text}{closing}{after}", encoding="utf-8")
+    lines = [line.rstrip() for line in drawn.getvalue().rstrip().splitlines()]
+    return "\n".join(["```text", *lines, "```"])
 
 
 def draw() -> None:

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from marked import insert, inside
+
 PERFORMANCE = Path(__file__).parent / "performance.md"
-OPENING, CLOSING = "<!-- speeds -->\n", "<!-- /speeds -->\n"
 HEADER = "| script | figure | best | least to most of the turns | goal | |\n| --- | --- | --- | --- | --- | --- |\n"
 FIGURE = re.compile(
     r"^  (?P<name>\S.*?) +(?P<best>[\d.e+-]+) \[(?P<least>[^,]+), (?P<most>[^]]+)\] +"
@@ -21,12 +22,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("logs", type=Path, nargs="+", help="<name of the script>.log each, or <name>-<part>.log")
     logs = parser.parse_args().logs
-    before, rest = PERFORMANCE.read_text(encoding="utf-8").split(OPENING)
-    old, after = rest.split(CLOSING)
     anew = tuple(f"| {script(log)} |" for log in logs)
-    kept = [row for row in old.removeprefix(HEADER).splitlines(keepends=True) if not row.startswith(anew)]
-    rows = "".join([*kept, *(row for log in logs for row in table(log))])
-    PERFORMANCE.write_text(f"{before}{OPENING}{HEADER}{rows}{CLOSING}{after}", encoding="utf-8")
+    kept = [row for row in inside(PERFORMANCE, "speeds").removeprefix(HEADER).splitlines() if not row.startswith(anew)]
+    insert(PERFORMANCE, "speeds", HEADER + "\n".join([*kept, *(row for log in logs for row in table(log))]))
 
 
 def script(log: Path) -> str:
@@ -49,7 +47,7 @@ def table(log: Path) -> Iterator[str]:
             goal,
             match["remark"],
         )
-        yield "| " + " | ".join(cell.strip() for cell in cells) + " |\n"
+        yield "| " + " | ".join(cell.strip() for cell in cells) + " |"
 
 
 if __name__ == "__main__":

@@ -11,28 +11,34 @@ import pytest
 
 from fedsplit.reading import load
 
-SCRIPT = Path(__file__).parents[1] / "docs" / "papers.py"
+DOCS = Path(__file__).parents[1] / "docs"
 TINY = """
 name: {name}
 dataset: {{kind: digits, limit: 300}}
-model: {{kind: linear, width: 4}}
+model: {{kind: linear, width: 32}}
 cut: rows
 protocol: {{kind: splitfed_v1}}
 partition: {{kind: equal, clients: 1}}
-threats: [{{kind: end_to_end}}]
+threats: [{{kind: curious_server}}]
 attacks: [{{kind: linear_inverse}}]
-targets: {{count: 8}}
+targets: {{count: 20}}
 engine: {{kind: inline}}
+defenses: {{none: {{kind: none}}, noise: {{kind: gaussian_noise, std: {{sweep: [0.1, 0.2]}}}}}}
 """
 
 
-@pytest.fixture
-def papers() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("papers", SCRIPT)
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def papers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(DOCS)
+    return script("papers")
 
 
 def test_every_row_has_its_strengths_in_every_run(papers: ModuleType) -> None:
@@ -61,19 +67,29 @@ def test_what_is_finished_is_not_run_again(
     folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     monkeypatch.setattr(sys, "argv", ["papers.py", *folders, "--set", "seeds=[0]"])
     papers.main()
-    monkeypatch.setattr(sys, "argv", ["papers.py", *folders])
+    page = tmp_path / "page.md"
+    page.write_text("Before.\n\n<!-- tiny -->\nold\n<!-- /tiny -->\n\nBehind.\n")
+    monkeypatch.setattr(sys, "argv", ["papers.py", *folders, "--page", str(page)])
     capsys.readouterr()
     papers.main()
     told = capsys.readouterr().out
     assert "none, seed 0: finished before" in told and "none, seed 1" in told
     found = json.loads((tmp_path / "results" / "tiny" / "outcomes.json").read_text())["outcomes"]
-    assert [one["seed"] for one in found] == [0, 1]
+    assert [one["seed"] for one in found] == [0, 0, 0, 1, 1, 1]
     table = (tmp_path / "results" / "tiny" / "table.md").read_text()
     assert "| none" in table and "--set 'seeds=[0, 1]' --set 'protocol.rounds=1'" in table
+    before, _, rest = page.read_text().partition("<!-- tiny -->\n")
+    shown, _, behind = rest.partition("\n<!-- /tiny -->")
+    assert (before, behind) == ("Before.\n\n", "\n\nBehind.\n")
+    assert shown.startswith("**At the same cost") and shown in table
 
 
-def test_what_is_wrong_is_told_on_one_line(papers: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
-    monkeypatch.setattr(sys, "argv", ["papers.py", *folders, "--set", "cut=rowz"])
-    with pytest.raises(SystemExit, match=r"\Apapers: cut: 'rowz': .*\Z"):
-        papers.main()
+def test_the_page_of_results_shows_what_was_measured(papers: ModuleType) -> None:
+    results = DOCS.parent / "results"
+    assert {folder.name for folder in results.iterdir()} <= set(papers.RUNS)
+    for name in papers.RUNS:
+        shown = script("marked").inside(DOCS / "results.md", name)
+        if (results / name).is_dir():
+            assert shown.startswith("**At the same cost") and shown in (results / name / "table.md").read_text()
+        else:
+            assert shown == "Not measured yet."

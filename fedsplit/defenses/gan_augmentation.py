@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Generator, nn
 
 from fedsplit.defenses.base import Defense
-from fedsplit.generators.base import LabelledGenerator, imitated
+from fedsplit.generators.base import SPARED, LabelledGenerator, imitated
 from fedsplit.generators.conditional_gan import ConditionalGan
 from fedsplit.records.images import Holding, Images
 from fedsplit.seeding import Seeds
@@ -27,6 +27,11 @@ class GanAugmentation(Defense):
     """A client with fewer rows makes none."""
     generator: LabelledGenerator = ConditionalGan()
     """Who makes them; one that takes labels."""
+
+    @property
+    def caveat(self) -> str:
+        """What its training seconds may lack."""
+        return SPARED
 
     def augment(self, data: Holding, public: Images, model: nn.Module, rng: Generator) -> Holding:
         """The client's rows, and behind them what was made of these."""

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from fedsplit.defenses.base import Defense
-from fedsplit.generators.base import Imitation, LabelledGenerator, imitated
+from fedsplit.generators.base import SPARED, Imitation, LabelledGenerator, imitated
 from fedsplit.generators.conditional_gan import ConditionalGan
 from fedsplit.layers.anchored import Anchored
 from fedsplit.layers.pretraining import Pretraining
@@ -89,8 +89,9 @@ class MisleadingFakes(Defense):
 
     @property
     def caveat(self) -> str:
-        """What fakes do not cover."""
-        return "fakes mislead who inverts the model: they take nothing away from what crosses of the image being sent"
+        """What fakes do not cover, and what their training seconds may lack."""
+        covers = "fakes mislead who inverts the model: they take nothing away from what crosses of the image being sent"
+        return f"{covers}; {SPARED}"
 
     def build(self, model: Model, cut: str) -> tuple[Model, str]:
         """The same model; where it learns continually, with room for what the client's blocks are not to forget."""

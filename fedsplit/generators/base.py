@@ -30,6 +30,7 @@ from fedsplit.seeding import Seeds
 
 __all__ = [
     "GENERATORS",
+    "SPARED",
     "AdversarialGenerator",
     "AnyGenerator",
     "ImageGenerator",
@@ -177,6 +178,8 @@ _IMITATIONS = 16
 _imitations: OrderedDict[str, Synthesizer] = OrderedDict()
 """The last ones of this process, by all that they depend on: rows of a table that differ in what they do with a
 generator's samples need not train it again. No party is handed another's: who finds one has its rows already."""
+
+SPARED = "a generator that another row has trained on the same rows is not in this row's training seconds"
 
 
 def imitated(generator: ImageGenerator, data: Holding, device: torch.device, seeds: Seeds) -> Imitation:

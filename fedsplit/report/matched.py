@@ -75,7 +75,8 @@ class MatchedLine:
 
 
 def matched(summary: Summary, threat: str) -> tuple[Matched, ...]:
-    """One per sweep and per row outside of all sweeps, from what leaks most where most is paid to what leaks least.
+    """One per sweep and per row outside of all sweeps: the undefended one, which costs nothing, then from what leaks
+    most where most is paid to what leaks least.
 
     Nothing where no setting has two strengths with a valid attack, or where no undefended row tells the accuracy that
     there was to lose.
@@ -86,18 +87,26 @@ def matched(summary: Summary, threat: str) -> tuple[Matched, ...]:
     swept = [one for one in swept if len(one.strengths) > 1]
     if not swept:
         return ()
-    taken = {UNDEFENDED, *(strength.defense for one in swept for strength in one.strengths)}
+    taken = {strength.defense for one in swept for strength in one.strengths}
     alone = [_matched(rows, whole, name, "", [(None, name)]) for name in rows if name not in taken]
-    return tuple(sorted([*swept, *(one for one in alone if one.strengths)], key=_harms, reverse=True))
+    found = [*swept, *(one for one in alone if one.strengths)]
+    return tuple(sorted(found, key=lambda one: (one.name == UNDEFENDED, *_harms(one)), reverse=True))
 
 
 def matched_lines(summary: Summary, threat: str) -> tuple[MatchedLine, ...]:
-    """`matched` in words, with as many digits as its column needs."""
+    """`matched` in words, with as many digits as its column needs; at last the anchor to beat, whatever is paid."""
     found = matched(summary, threat)
+    if not found:
+        return ()
     digits = wording.decimals(strength.found for one in found for strength in one.strengths)
-    return tuple(
+    lines = [
         MatchedLine(one.name, _cost(one), tuple(_measured(one.leak(drop), digits) for drop in DROPS)) for one in found
-    )
+    ]
+    undefended = next(row for row in summary.under(threat) if row.undefended)
+    if (reading := undefended.reading(summary.headline)) is not None and reading.trivial is not None:
+        trivial = Measured(wording.number(reading.trivial, digits))
+        lines.append(MatchedLine(wording.anchor_label(reading.to_beat), "", (trivial,) * len(DROPS)))
+    return tuple(lines)
 
 
 def _matched(
@@ -145,6 +154,8 @@ def _harms(one: Matched) -> tuple[float, ...]:
 
 
 def _cost(one: Matched) -> str:
+    if one.name == UNDEFENDED:
+        return ""
     drops = [(strength.value, wording.deviating(strength.drop, strength.deviation)) for strength in one.strengths]
     return ", ".join(f"{drop} at {one.setting} {value}" if value else drop for value, drop in drops)
 

@@ -50,29 +50,29 @@ def markdown(summary: Summary) -> str:
         " ".join(_plain(remark) for remark in drawn.remarks),
         "\n".join(f"- {_plain(words)}" for words in drawn.privacy),
         "\n".join(f"- ({line.number}) Invalid: {_plain(line.reason)}" for line in drawn.lines if line.reason),
-        *_markdown_matched(summary),
+        markdown_matched(summary),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _markdown_matched(summary: Summary) -> list[str]:
-    """A table per threat under which defenses can be compared at the same cost, and how that is done."""
+def markdown_matched(summary: Summary) -> str:
+    """Of each threat a table of what is left of the leak at the same cost, then how; empty where nothing was swept."""
     parts: list[str] = []
     for threat in summary.threats:
         alone = summary.alone(threat)
         lines = matched_lines(alone, threat)
         if not lines:
             continue
-        headers = ["defense", *(wording.matched_header(drop) for drop in DROPS), "costs, points"]
+        headers = ("defense", *(wording.matched_header(drop) for drop in DROPS), "costs, points")
+        rule = (":---", *("---:" for _ in DROPS), ":---")
         cells = [
-            [_plain(line.name), *(_plain_score(score) for score in line.leaks), _plain(line.cost)] for line in lines
+            (_plain(line.name), *(_plain_score(score) for score in line.leaks), _plain(line.cost)) for line in lines
         ]
-        rule = [":---", *("---:" for _ in DROPS), ":---"]
         parts += [
             f"**At the same cost, {_plain(alone.headline)} under {_plain(threat)}**",
-            "\n".join(f"| {' | '.join(row)} |" for row in ([_plain(header) for header in headers], rule, *cells)),
+            "\n".join(f"| {' | '.join(row)} |" for row in (headers, rule, *cells)),
         ]
-    return [*parts, wording.MATCHED] if parts else []
+    return "\n\n".join([*parts, wording.MATCHED]) if parts else ""
 
 
 def _justified(drawn: Grid) -> list[Literal["left", "right"]]:

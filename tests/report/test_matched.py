@@ -10,6 +10,7 @@ from fedsplit.report.estimate import Coverage, Estimate
 from fedsplit.report.matched import DROPS, Matched, Strength, matched, matched_lines
 from fedsplit.report.rows import Summary
 from fedsplit.report.summary import summarise
+from fedsplit.report.table import markdown
 from tests.report.fixtures import Trial, attacked, joined
 
 THREAT = "curious_server"
@@ -75,14 +76,17 @@ def test_who_pays_more_is_never_left_with_more_and_no_strength_does_better(
         assert found >= min(leak for _, leak in points) - 1e-12
 
 
+TRIALS = (
+    Trial("none", "a", 0.9, 0.96),
+    Trial("noise std=1.0", "a", 0.7, 0.95),
+    Trial("noise std=2.0", "a", 0.3, 0.92),
+    Trial("rank", "a", 0.5, 0.93),
+)
+
+
 def summary_of(*more: Trial, undefended: str = "") -> Summary:
-    trials = [
-        Trial("none", "a", 0.9, 0.96, reason=undefended),
-        Trial("noise std=1.0", "a", 0.7, 0.95),
-        Trial("noise std=2.0", "a", 0.3, 0.92),
-        Trial("rank", "a", 0.5, 0.93),
-        *more,
-    ]
+    none, *others = TRIALS
+    trials = [replace(none, reason=undefended), *others, *more]
     rows = ["  none: {kind: none}", "  rank: {kind: low_rank, rank: 4}"]
     rows += [f"  noise std={std}: {{kind: gaussian_noise, std: {std}}}" for std in (1.0, 2.0, 3.0)]
     pairs = [attacked(trial, seed, 24) for trial in trials for seed in (0, 1)]
@@ -92,7 +96,8 @@ def summary_of(*more: Trial, undefended: str = "") -> Summary:
 def test_a_sweep_is_one_line_and_a_row_outside_of_all_sweeps_its_own() -> None:
     summary = summary_of()
     found = {one.name: one for one in matched(summary, THREAT)}
-    assert set(found) == {"noise", "rank"}
+    assert list(found) == ["none", "rank", "noise"]
+    assert [mean(found["none"], drop) for drop in DROPS] == [found["none"].strengths[0].found.mean] * len(DROPS)
     drops = [(strength.value, strength.drop) for strength in found["noise"].strengths]
     assert drops == [("1", pytest.approx(1.0)), ("2", pytest.approx(4.0))]
     worst = [summary.worst(THREAT, f"noise std={std}") for std in (1.0, 2.0)]
@@ -105,7 +110,8 @@ def test_a_sweep_is_one_line_and_a_row_outside_of_all_sweeps_its_own() -> None:
 def test_the_cost_is_told_with_its_deviation_and_what_costs_too_much_has_no_score() -> None:
     lines = {line.name: line for line in matched_lines(summary_of(), THREAT)}
     assert lines["noise"].cost == "1.0 ± 0.0 at std 1, 4.0 ± 0.0 at std 2"
-    assert lines["rank"].cost == "3.0 ± 0.0"
+    assert (lines["rank"].cost, lines["none"].cost) == ("3.0 ± 0.0", "")
+    assert all(score.text == lines["mean image"].leaks[0].text != wording.ABSENT for score in lines["mean image"].leaks)
     assert [score.text == wording.ABSENT for score in lines["noise"].leaks] == [True, False, False, False, False]
 
 
@@ -121,3 +127,12 @@ def test_without_a_sweep_or_an_undefended_row_nothing_is_compared() -> None:
     rows = tuple(row for row in summary.rows if not row.undefended)
     assert matched(replace(summary, rows=rows), THREAT) == ()
     assert matched(summary_of(undefended="broken"), THREAT) == (), "no attack was shown to work"
+
+
+def test_markdown_has_a_table_of_it_for_each_threat_and_none_without_a_sweep() -> None:
+    other = [replace(trial, threat="eavesdropper") for trial in TRIALS]
+    text = markdown(summary_of(*other))
+    titles = [line for line in text.splitlines() if line.startswith("**At the same cost")]
+    assert titles == [f"**At the same cost, ssim under {threat}**" for threat in (THREAT, "eavesdropper")]
+    assert text.count("| noise | \N{EN DASH} | ") == 2 and text.count(wording.MATCHED) == 1
+    assert "At the same cost" not in markdown(replace(summary_of(), sweeps=()))

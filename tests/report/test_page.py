@@ -132,6 +132,12 @@ def test_several_threats_each_have_their_section(tmp_path: Path) -> None:
     assert "Threat: curious_server" in words
 
 
+def test_what_was_swept_is_compared_at_the_same_cost(text: str) -> None:
+    words = " ".join(Page(text).words)
+    assert "At the same cost: ssim" in words
+    assert "at std 0.25" in words and "at std 1" in words
+
+
 def test_a_broken_cell_is_a_data_error(tmp_path: Path) -> None:
     write_run(tmp_path, TRIALS[:1], seeds=(0,), targets=9)
     (RunFolder(tmp_path).cells()[0].path / OUTCOMES).write_text("{")
