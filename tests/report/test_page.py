@@ -132,8 +132,9 @@ def test_several_threats_each_have_their_section(tmp_path: Path) -> None:
     assert "Threat: curious_server" in words
 
 
-def test_what_was_swept_is_compared_at_the_same_cost(text: str) -> None:
-    words = " ".join(Page(text).words)
+def test_what_was_swept_is_compared_at_the_same_cost(tmp_path: Path) -> None:
+    write_run(tmp_path, (TRIALS[0], TRIALS[4], TRIALS[7]), seeds=(0,), targets=9)
+    words = " ".join(Page(write_report(tmp_path).read_text()).words)
     assert "At the same cost: ssim" in words
     assert "at std 0.25" in words and "at std 1" in words
 
