@@ -12,7 +12,7 @@ from fedsplit.report import wording
 from fedsplit.report.canvas import FAINT, INK, SOFT, canvas, looks, note
 from fedsplit.report.estimate import Estimate
 from fedsplit.report.labels import Label, place
-from fedsplit.report.ranked import Ranked, anchor_lines, headline, ranked, rightward, upward, whiskers
+from fedsplit.report.ranked import Ranked, anchor_lines, curves, headline, ranked, rightward, upward, whiskers
 from fedsplit.report.rows import UNDEFENDED, Row, Summary
 
 _BINS = 6
@@ -21,32 +21,41 @@ _PANELS_ACROSS = 3
 
 
 def privacy_utility(summary: Summary, threat: str) -> Figure | None:
-    """Accuracy against the headline of each defense's worst attack; None where no attack is valid. Right leaks more."""
+    """Accuracy against the headline of each defense's worst attack; None where no attack is valid. Right leaks more.
+
+    The strengths of one defense are joined, and named at the last value of what was swept.
+    """
     worst = [one for one in ranked(summary, threat) if one.row.utility.mean is not None]
     if not worst:
         return None
     figure = canvas(7.6, 4.9)
     axes = figure.add_subplot()
     drawn: list[Artist] = []
-    for one in worst:
-        spread = one.row.utility
-        accuracy = 100 * (spread.mean or 0.0)
+    labels: list[Label] = []
+    groups = _groups(summary, worst)
+    styles = looks(list(groups), UNDEFENDED)
+    for name, rows in groups.items():
+        look = styles[name]
+        means, accuracies = [one.mean for one in rows], [100 * (one.row.utility.mean or 0.0) for one in rows]
+        lengths = [whiskers(one.found) for one in rows]
         bars = axes.errorbar(
-            one.mean,
-            accuracy,
-            xerr=whiskers(one.found),
-            yerr=None if spread.deviation is None else 100 * spread.deviation,
-            fmt=one.look.marker,
-            color=one.look.colour,
+            means,
+            accuracies,
+            xerr=[[low for (low,), _ in lengths], [high for _, (high,) in lengths]],
+            yerr=[100 * (one.row.utility.deviation or 0.0) for one in rows],
+            fmt=look.marker,
+            linestyle="-",
+            linewidth=1.2,
+            color=look.colour,
             markersize=8,
             elinewidth=1.3,
             zorder=3,
         )
         drawn.extend(bars.lines[2])
+        labels.append(Label(name, means[-1], accuracies[-1], look.colour))
     _privacy_axes(axes, summary, worst[0].found)
     note(figure, summary.data.notice)
     drawn.extend(anchor_lines(axes, worst[0].row, upright=True))
-    labels = [Label(one.row.defense, one.mean, 100 * (one.row.utility.mean or 0.0), one.look.colour) for one in worst]
     place(axes, labels, drawn)
     return figure
 
@@ -113,10 +122,27 @@ def leak_by_round(summary: Summary, threat: str) -> Figure | None:
     return figure
 
 
+def _groups(summary: Summary, worst: Sequence[Ranked]) -> dict[str, list[Ranked]]:
+    """By name, rows that are joined: each in the first sweep that it is in, or alone; in the order of the table."""
+    groups: dict[str, list[Ranked]] = {}
+    left = {one.row.defense: one for one in worst}
+    for curve in curves(summary, worst):
+        rows = [one for _, one in curve.points if one.row.defense in left]
+        if len(rows) > 1:
+            groups[curve.name if curve.name not in groups else f"{curve.name}, {curve.setting}"] = rows
+            for one in rows:
+                del left[one.row.defense]
+    groups |= {name: [one] for name, one in left.items()}
+    order = {one.row.defense: place for place, one in enumerate(worst)}
+    return dict(sorted(groups.items(), key=lambda group: order[group[1][0].row.defense]))
+
+
 def _privacy_axes(axes: Axes, summary: Summary, found: Estimate) -> None:
     axes.set_xlabel(rightward(summary.headline, found))
     axes.set_ylabel("accuracy on test images, %")
     axes.margins(x=0.14, y=0.16)
+    # Deviations may reach above all that there is.
+    axes.set_ylim(max(axes.get_ylim()[0], -5), min(axes.get_ylim()[1], 105))
     if found.sign < 0:
         axes.invert_xaxis()
 

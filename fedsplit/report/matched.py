@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fedsplit.report import wording
 from fedsplit.report.estimate import Estimate, spread
 from fedsplit.report.grid import Measured
-from fedsplit.report.ranked import Ranked, ranked
+from fedsplit.report.ranked import Ranked, curves, ranked
 from fedsplit.report.rows import UNDEFENDED, Row, Summary
 
 DROPS = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -26,7 +26,6 @@ class Strength:
     these, None for a single seed.
     """
 
-    defense: str
     value: str
     drop: float
     deviation: float | None
@@ -81,16 +80,16 @@ def matched(summary: Summary, threat: str) -> tuple[Matched, ...]:
     Nothing where no setting has two strengths with a valid attack, or where no undefended row tells the accuracy that
     there was to lose.
     """
-    rows = {one.row.defense: one for one in ranked(summary, threat)}
+    rows = ranked(summary, threat)
+    swept = curves(summary, rows)
     whole = _accuracies(next((row for row in summary.under(threat) if row.undefended), None))
-    swept = [_matched(rows, whole, sweep.name, sweep.setting, sweep.points) for sweep in summary.sweeps]
-    swept = [one for one in swept if len(one.strengths) > 1]
-    if not swept:
+    if not swept or not whole:
         return ()
-    taken = {strength.defense for one in swept for strength in one.strengths}
-    alone = [_matched(rows, whole, name, "", [(None, name)]) for name in rows if name not in taken]
-    found = [*swept, *(one for one in alone if one.strengths)]
-    return tuple(sorted(found, key=lambda one: (one.name == UNDEFENDED, *_harms(one)), reverse=True))
+    taken = {one.row.defense for curve in swept for _, one in curve.points}
+    alone = [_matched(whole, one.row.defense, "", [(None, one)]) for one in rows if one.row.defense not in taken]
+    found = [*(_matched(whole, curve.name, curve.setting, curve.points) for curve in swept), *alone]
+    compared = [one for one in found if one.strengths]
+    return tuple(sorted(compared, key=lambda one: (one.name == UNDEFENDED, *_harms(one)), reverse=True))
 
 
 def matched_lines(summary: Summary, threat: str) -> tuple[MatchedLine, ...]:
@@ -110,22 +109,16 @@ def matched_lines(summary: Summary, threat: str) -> tuple[MatchedLine, ...]:
 
 
 def _matched(
-    rows: Mapping[str, Ranked],
-    whole: Mapping[int, float],
-    name: str,
-    setting: str,
-    points: Sequence[tuple[float | None, str]],
+    whole: Mapping[int, float], name: str, setting: str, points: Sequence[tuple[float | None, Ranked]]
 ) -> Matched:
     strengths: list[Strength] = []
-    for value, defense in points:
-        if defense not in rows:
-            continue
-        own = _accuracies(rows[defense].row)
+    for value, one in points:
+        own = _accuracies(one.row)
         drop = spread([100 * (whole[seed] - own[seed]) for seed in own if seed in whole])
         if drop.mean is not None:
             told = "" if value is None else f"{value:g}"
             # Accuracies are counts, so a whole point is common, and a last bit must not put it above itself.
-            strengths.append(Strength(defense, told, round(drop.mean, 9), drop.deviation, rows[defense].found))
+            strengths.append(Strength(told, round(drop.mean, 9), drop.deviation, one.found))
     return Matched(name, setting, tuple(strengths))
 
 

@@ -1,5 +1,6 @@
 """The worst valid attack on each defense, and what all figures that rank them draw alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.artist import Artist
@@ -30,6 +31,33 @@ def ranked(summary: Summary, threat: str) -> list[Ranked]:
         for row in worst
         if (found := headline(row)) and found.mean is not None
     ]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The ranked rows of one sweep as they are drawn: (value, row), two or more, by ascending value."""
+
+    name: str
+    setting: str
+    points: tuple[tuple[float, Ranked], ...]
+    look: Look
+
+    @property
+    def values(self) -> list[float]:
+        """Of the setting."""
+        return [value for value, _ in self.points]
+
+
+def curves(summary: Summary, rows: Sequence[Ranked]) -> list[Curve]:
+    """The sweeps of which two or more rows are ranked."""
+    by_name = {one.row.defense: one for one in rows}
+    styles = looks([sweep.name for sweep in summary.sweeps], UNDEFENDED)
+    found: list[Curve] = []
+    for sweep in summary.sweeps:
+        points = tuple((value, by_name[defense]) for value, defense in sweep.points if defense in by_name)
+        if len(points) > 1:
+            found.append(Curve(sweep.name, sweep.setting, points, styles[sweep.name]))
+    return found
 
 
 def headline(row: Row) -> Estimate | None:

@@ -39,8 +39,8 @@ def test_each_setting_has_a_column_with_the_leak_above_and_the_accuracy_below(he
     with style():
         figure = leak_by_setting(summary, THREAT)
     assert figure is not None
-    leak, other, accuracy, _ = figure.axes
-    assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "std", "scale"]
+    leak, accuracy, other, _ = figure.axes
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "std", "", "scale"]
     worst = [summary.worst(THREAT, f"noise std={std}") for std in STRENGTHS]
     assert curve(leak, "noise")[:, 0].tolist() == list(STRENGTHS)
     for (_, drawn), row in zip(curve(leak, "noise"), worst, strict=True):
@@ -57,9 +57,28 @@ def test_rows_without_a_valid_attack_are_left_out_and_one_row_is_no_curve() -> N
         with style():
             figure = leak_by_setting(summary_of(broken=broken), THREAT)
         assert figure is not None
-        names = [one.get_label() for axes in figure.axes[: len(left)] for one in axes.containers]
+        names = [one.get_label() for axes in figure.axes[::2] for one in axes.containers]
         assert names == left
 
 
 def test_without_a_sweep_there_is_no_figure() -> None:
     assert leak_by_setting(replace(summary_of(), sweeps=()), THREAT) is None
+
+
+def test_more_settings_than_fit_beside_each_other_go_below() -> None:
+    trials, rows = [Trial("none", "a", 0.9, 0.96)], ["  none: {kind: none}"]
+    for setting in "pqrst":
+        for value in (1, 2):
+            trials.append(Trial(f"x {setting}={value}", "a", 0.5 / value, 0.9))
+            rows.append(f"  x {setting}={value}: {{kind: x, {setting}: {value}}}")
+    pairs = [attacked(trial, 0, 24) for trial in trials]
+    summary = summarise(joined(*pairs), [exhibit for _, exhibit in pairs], "\n".join(["defenses:", *rows]))
+    with style():
+        figure = leak_by_setting(summary, THREAT)
+        assert figure is not None
+        figure.draw_without_rendering()
+    assert [axes.get_xlabel() for axes in figure.axes[1::2]] == list("pqrst")
+    first, *_, last = figure.axes[::2]
+    assert last.get_position().y1 < first.get_position().y0
+    assert last.get_position().x0 == pytest.approx(first.get_position().x0, abs=0.02)
+    assert {axes.get_ylim() for axes in figure.axes[::2]} == {first.get_ylim()}

@@ -18,7 +18,7 @@ THREAT = "curious_server"
 
 def strength(drop: float, mean: float, half: float = 0.0, sign: int = 1) -> Strength:
     found = Estimate(mean, mean - half, mean + half, "", sign, Coverage.IMAGES)
-    return Strength(f"row {drop}", "", drop, None, found)
+    return Strength("", drop, None, found)
 
 
 def mean(one: Matched, drop: float) -> float | None:
