@@ -1,9 +1,9 @@
 """The table of SCA's paper on Medical MNIST: every named row at three strengths, three threats, three seeds.
 
 `make papers`, or `python docs/papers.py`. What is finished below `--runs` is not run again, and an interrupted cell
-goes on from its last round: the same command goes on. Of every run that is finished, a Markdown table and the
-outcomes are written to `--results`, and what compares defenses at the same cost to `--page`, where that is
-`docs/results.md`. `--set KEY=VALUE` changes the budget of all runs, say to try it out.
+goes on from its last round: the same command goes on. Of every run that is finished, a Markdown table, pictures and the
+outcomes are written to `--results`, and what compares defenses at the same cost to `--page`, where it has marks for it.
+`--set KEY=VALUE` changes the budget of all runs, say to try it out.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from marked import insert
 
 from fedsplit import reading
 from fedsplit.errors import FedsplitError
+from fedsplit.report.canvas import png, style
+from fedsplit.report.figures import privacy_utility
 from fedsplit.report.folder import OUTCOMES, RunFolder
 from fedsplit.report.summary import summarise
 from fedsplit.report.table import markdown, markdown_matched
@@ -84,7 +86,7 @@ def main() -> None:
 
 
 def publish(run: RunFolder, folder: Path, edits: Sequence[str], page: Path | None) -> None:
-    """The table, with what it was measured with, and the outcomes as they are."""
+    """The table, with what it was measured with, a picture for each threat, and the outcomes as they are."""
     summary = summarise(run.join(), run.exhibits(), run.scenario())
     table = markdown(summary)
     command = " ".join(f"--set '{edit}'" for edit in edits)
@@ -92,6 +94,11 @@ def publish(run: RunFolder, folder: Path, edits: Sequence[str], page: Path | Non
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(f"{table}\n\nMeasured by {told}\n", encoding="utf-8")
     shutil.copyfile(run.root / OUTCOMES, folder / OUTCOMES)
+    for number, threat in enumerate(summary.threats, 1):
+        with style():
+            figure = privacy_utility(summary.alone(threat), threat)
+            if figure is not None:
+                (folder / f"threat-{number}.png").write_bytes(png(figure))
     if page is not None:
         insert(page, folder.name, markdown_matched(summary))
 

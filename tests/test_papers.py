@@ -76,6 +76,7 @@ def test_what_is_finished_is_not_run_again(
     assert "none, seed 0: finished before" in told and "none, seed 1" in told
     found = json.loads((tmp_path / "results" / "tiny" / "outcomes.json").read_text())["outcomes"]
     assert [one["seed"] for one in found] == [0, 0, 0, 1, 1, 1]
+    assert (tmp_path / "results" / "tiny" / "threat-1.png").read_bytes().startswith(b"\x89PNG")
     table = (tmp_path / "results" / "tiny" / "table.md").read_text()
     assert "| none" in table and "--set 'seeds=[0, 1]' --set 'protocol.rounds=1'" in table
     before, _, rest = page.read_text().partition("<!-- tiny -->\n")

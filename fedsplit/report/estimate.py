@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from torch import Tensor
 
-from fedsplit.numerics.bootstrap import SEEDS_FOR_AN_INTERVAL, interval
+from fedsplit.numerics.bootstrap import SEEDS_FOR_AN_INTERVAL, mean_interval
 from fedsplit.records.outcome import Score
 from fedsplit.seeding import Seeds
 
@@ -71,7 +71,7 @@ def estimate(scores: Sequence[Score], values: Sequence[Tensor | None], stream: t
         low, high = first.low, first.high
         coverage = Coverage.NOTHING if low is None or high is None else Coverage.IMAGES
     elif mean is not None and (samples := _samples(scores, values)):
-        found = interval(samples, _mean, Seeds(0)("report", *stream))
+        found = mean_interval(samples, Seeds(0)("report", *stream))
         if math.isfinite(found.low) and math.isfinite(found.high):
             low, high = found.low, found.high
             coverage = Coverage.TRAININGS if len(scores) >= SEEDS_FOR_AN_INTERVAL else Coverage.IMAGES

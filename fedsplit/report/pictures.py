@@ -103,7 +103,7 @@ _OVERVIEW = (
     "private images differ from column to column."
 )
 _PRIVACY = (
-    "Each defense at the HEADLINE of its worst valid attack. Bars: 95 % interval across, deviation between seeds up "
+    "Each defense at the HEADLINE of its worst valid attack; its strengths are joined. Bars: 95 % interval across, deviation between seeds up "
     "and down. Lines: what trivial guesses score; oracles look at the truth."
 )
 _DISTANCE = (

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedsplit.numerics.bootstrap import SEEDS_FOR_AN_INTERVAL, interval
+from fedsplit.numerics import bootstrap
+from fedsplit.numerics.bootstrap import SEEDS_FOR_AN_INTERVAL, interval, mean_interval
 
 
 def mean(values: Tensor) -> float:
@@ -96,3 +97,22 @@ def test_a_replicate_that_is_not_finite_leaves_no_interval():
     assert found.mean == 1
     assert math.isnan(found.low)
     assert math.isnan(found.high)
+
+
+@pytest.mark.parametrize("trainings", [1, 2, 3, 4])
+def test_the_mean_in_one_piece_has_the_interval_of_the_mean(trainings: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bootstrap, "_DRAWN", 1000)
+    draws = rng(4)
+    samples = [
+        torch.randn(size, generator=draws) + training for training, size in enumerate((40, 80, 20, 60)[:trainings])
+    ]
+    found, expected = mean_interval(samples, rng(), 8000), interval(samples, mean, rng(), 8000)
+    assert found.mean == pytest.approx(expected.mean, abs=1e-12)
+    width = expected.high - expected.low
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.05 * width)
+
+
+def test_the_mean_in_one_piece_draws_trainings_as_often_as_they_are_picked():
+    samples = [torch.full((30,), float(training)) for training in range(3)]
+    assert [*vars(mean_interval(samples, rng())).values()] == [1, 0, 2]
+    assert math.isnan(mean_interval([torch.tensor([0.0, math.inf])], rng()).low)
