@@ -103,8 +103,8 @@ _OVERVIEW = (
     "private images differ from column to column."
 )
 _PRIVACY = (
-    "Each defense at the HEADLINE of its worst valid attack; its strengths are joined. Bars: 95 % interval across, deviation between seeds up "
-    "and down. Lines: what trivial guesses score; oracles look at the truth."
+    "Each defense at the HEADLINE of its worst valid attack; its strengths are joined. Bars: 95 % interval across, "
+    "deviation between seeds up and down. Lines: what trivial guesses score; oracles look at the truth."
 )
 _DISTANCE = (
     "Each dot is a private image under the worst valid attack on that defense, against its root mean square distance "
