@@ -1,6 +1,7 @@
 """Private images beside what an attack rebuilt: never chosen by hand, always the best, the median and the worst."""
 
 import textwrap
+from dataclasses import dataclass
 from typing import Literal
 
 from matplotlib.axes import Axes
@@ -21,6 +22,9 @@ _ACROSS = 6
 _MEDIAN = 1
 _NAME = 17
 """Characters of a name that fit above a picture."""
+
+_SMALL_NAME = 21
+"""The same in smaller letters."""
 
 _SCORE = 24
 """Characters of a score that fit beside a picture."""
@@ -56,31 +60,56 @@ def overview(summary: Summary, threat: str) -> Figure | None:
     rows = [row for defense in summary.defenses(threat) if (row := summary.worst(threat, defense))]
     if not rows:
         return None
-    width, height = _picture_size(rows[0].entries[0].exhibit.private)
-    heading = (max(len(_wrapped(row.defense)) for row in rows) + 1) * _LINE + 0.1
-    left, band = _MARGIN + 0.7, heading + 2 * height + _GAP + 2 * _LINE
-    across = min(len(rows), _ACROSS)
-    bands = -(-len(rows) // across)
+    columns = [_Column(row) for row in rows]
+    width, height = _picture_size(columns[0].entry.exhibit.private)
+    heading = max(len(column.title) + len(column.subtitle) for column in columns) * _LINE + 0.1
+    band = heading + 2 * height + _GAP + (max(len(column.score) for column in columns) + 1) * _LINE
+    left, across = _MARGIN + 0.7, min(len(columns), _ACROSS)
+    bands = -(-len(columns) // across)
     figure, axes = _sheet(left + across * (width + _GAP) - _GAP + _MARGIN, _MARGIN + bands * band, summary.data.notice)
-    for index, row in enumerate(rows):
+    for index, column in enumerate(columns):
         x = left + (index % across) * (width + _GAP)
         y = _MARGIN + (index // across) * band + heading
         if index % across == 0:
-            _say(axes, _MARGIN, y + height / 2, wording.original(row), ha="left", va="center")
+            _say(axes, _MARGIN, y + height / 2, wording.original(column.row), ha="left", va="center")
             _say(axes, _MARGIN, y + height + _GAP + height / 2, "rebuilt", ha="left", va="center")
-        _overview_column(axes, row, x, y, width, height)
+        _overview_column(axes, column, x, y, width, height)
     return figure
 
 
-def _overview_column(axes: Axes, row: Row, x: float, y: float, width: float, height: float) -> None:
-    entry = row.entries[0]
-    exhibit, middle = entry.exhibit, x + width / 2
-    _say(axes, middle, y - _LINE - 0.06, "\n".join(_wrapped(row.defense)), weight="bold", va="bottom")
-    _say(axes, middle, y - 0.06, wording.clipped(row.attack, _NAME), size=8, color=SOFT, va="bottom")
+@dataclass(frozen=True)
+class _Column:
+    """One defense of the overview, by its worst attack: what stands above and below its pictures, line by line."""
+
+    row: Row
+
+    @property
+    def entry(self) -> Entry:
+        return self.row.entries[0]
+
+    @property
+    def title(self) -> list[str]:
+        # A swept setting may fill a line, and what it is set to begins the next one then.
+        return _lines(self.row.defense.replace("=", " =\N{NO-BREAK SPACE}"), _NAME, 4)
+
+    @property
+    def subtitle(self) -> list[str]:
+        return _lines(self.row.attack, _SMALL_NAME, 2)
+
+    @property
+    def score(self) -> list[str]:
+        first, *_ = (*_scores(self.row, self.entry, self.entry.exhibit.picks[_MEDIAN]), "")
+        return _lines(first, _SMALL_NAME, 2)
+
+
+def _overview_column(axes: Axes, column: _Column, x: float, y: float, width: float, height: float) -> None:
+    exhibit, middle = column.entry.exhibit, x + width / 2
+    above = y - 0.06 - len(column.subtitle) * _LINE
+    _say(axes, middle, above, "\n".join(column.title), weight="bold", va="bottom")
+    _say(axes, middle, y - 0.06, "\n".join(column.subtitle), size=8, color=SOFT, va="bottom")
     _show(axes, exhibit.private[_MEDIAN], x, y, width, height)
     _show(axes, exhibit.reconstruction[_MEDIAN], x, y + height + _GAP, width, height)
-    for score in _scores(row, entry, exhibit.picks[_MEDIAN])[:1]:
-        _say(axes, middle, y + 2 * height + _GAP + 0.05, score, size=8)
+    _say(axes, middle, y + 2 * height + _GAP + 0.05, "\n".join(column.score), size=8)
 
 
 def _scores(row: Row, entry: Entry, target: int) -> list[str]:
@@ -137,5 +166,5 @@ def _say(
     axes.text(x, y, words, fontsize=size, color=color, fontweight=weight, ha=ha, va=va)
 
 
-def _wrapped(words: str) -> list[str]:
-    return textwrap.wrap(words, width=_NAME, max_lines=2, placeholder="…")
+def _lines(words: str, width: int, most: int) -> list[str]:
+    return textwrap.wrap(words, width=width, max_lines=most, placeholder="…")

@@ -20,9 +20,11 @@ from fedsplit.report.rows import Summary
 from fedsplit.report.sparsity import active_values, leak_by_activity
 from fedsplit.report.stability import leak_by_seed
 from fedsplit.report.summary import summarise
+from tests.report import fixtures
 from tests.report.fixtures import NOTICE, SCENARIO_TEXT, TRIALS, Trial, attacked, joined
 
 THREAT = "curious_server"
+LONG = "attack_accuracy_top1"
 
 
 @cache
@@ -85,7 +87,26 @@ def test_every_figure_carries_the_notice_and_names_every_ranked_defense(
     joined = {name: sweep.name for sweep in summary.sweeps for _, name in sweep.points}
     for defense in summary.defenses(THREAT):
         name = joined.get(defense, defense) if draw is figures.privacy_utility else defense
-        assert any(name in text.replace("\n", " ") for text in found)
+        assert any("".join(name.split()) in "".join(text.split()) for text in found)
+
+
+def test_the_words_of_an_overview_do_not_run_into_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(fixtures.UNITS, LONG, ("top-1", "higher"))
+    monkeypatch.setattr(fixtures, "scores", lambda private, guess: {LONG: (private - guess).flatten(1).mean(1)})
+    names = (
+        "none",
+        *(f"misleading fakes ++ disguised_weight={value}" for value in (0.25, 0.5, 1.0)),
+        "sca lambda=0.25",
+    )
+    trials = tuple(Trial(name, "plug_and_play by style_gan", 0.9, 0.9) for name in names)
+    with style():
+        figure = overview(summary_of(trials, headline=LONG), THREAT)
+    assert figure is not None
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.findobj(Text) if text.get_text()]
+    assert len(boxes) > 3 * len(names)
+    for number, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[number + 1 :])
 
 
 @pytest.mark.parametrize("draw", EVERY)
