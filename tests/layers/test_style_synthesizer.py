@@ -116,7 +116,9 @@ def test_a_second_style_reaches_the_levels_behind_the_crossover_and_no_other() -
 def test_all_levels_with_one_style_are_that_styles_image(small: StyleSynthesizer) -> None:
     first, second = torch.randn(2, 3, 5, generator=Generator().manual_seed(0))
     ends = [small.mixed(first, second, torch.full((3,), levels)) for levels in (0, len(small.levels))]
-    assert torch.equal(ends[0], small.synthesis(second)) and torch.equal(ends[1], small.synthesis(first))
+    for end, alone in zip(ends, (second, first), strict=True):
+        # Other products may be rounded otherwise, as processors please.
+        assert torch.allclose(end, small.synthesis(alone), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("mixing", [0.0, 0.25, 1.0])
