@@ -1,7 +1,7 @@
 """Every metric on every guess at one truth, and the anchors: what trivial guesses would score."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,12 +42,17 @@ class Scoreboard:
         with blaming(f"metric {metric.name}"):
             return metric.measure(self.truth, guess.to(self.truth.images).clamp(0, 1), self.evaluator)
 
-    def score(self, metric: Metric, guess: Tensor) -> Score:
-        """The metric with its 95 % interval over images."""
+    def score(self, metric: Metric, guess: Tensor, *, given_classes: bool = False) -> Score:
+        """The metric with its 95 % interval over images; where the targets are classes, over classes and the guesses
+        at each, for these are about as right as each other.
+
+        given_classes: over guesses alone: what the same attack might have scored at the same classes.
+        """
         measurement = self.measure(metric, guess)
         rng = self.seeds("bootstrap", metric.name)
         with blaming(f"metric {metric.name}"):
-            found = interval([measurement.values], _guarded(measurement.statistic), rng, measurement.resamples)
+            clusters = [self.truth.labels] if self.truth.population is not None and not given_classes else None
+            found = interval([measurement.values], measurement.statistic, rng, measurement.resamples, clusters)
         return Score(
             mean=_finite(found.mean),
             low=_finite(found.low),
@@ -96,7 +101,9 @@ class Scoreboard:
     def _mean(self, metric: Metric, guess: Tensor) -> float | None:
         measurement = self.measure(metric, guess)
         with blaming(f"metric {metric.name}"):
-            return _finite(_guarded(measurement.statistic)(measurement.values))
+            # A statistic of a whole set may raise, or hide that something was not finite.
+            known = bool(measurement.values.isfinite().all())
+            return _finite(measurement.statistic(measurement.values)) if known else None
 
 
 def anchors(truth: Truth, auxiliary: Auxiliary, ideal: Auxiliary, rng: Generator) -> Mapping[str, Tensor]:
@@ -142,11 +149,6 @@ def _class_mean(truth: Truth, auxiliary: Auxiliary) -> Tensor:
     present = {int(label) for label in labels.unique()}
     means = {label: images[labels == label].mean(dim=0) for label in present}
     return torch.stack([means.get(int(label), overall) for label in truth.labels]).to(truth.images)
-
-
-def _guarded(statistic: Callable[[Tensor], float]) -> Callable[[Tensor], float]:
-    # A statistic of a whole set may raise, or hide that something was not finite.
-    return lambda values: statistic(values) if bool(values.isfinite().all()) else math.nan
 
 
 def _finite(value: float) -> float | None:

@@ -86,7 +86,8 @@ def _fight(scenario: Scenario, cell: Cell, duel: Duel, victim: Victim, *, passed
     error_anchor = board.score(_ERROR, mean_image(truth, ideal)).mean
     assert error_anchor is not None, "the mean image has a squared error"
     bench = Bench(
-        score=lambda guess: board.score(headline, guess),
+        # Whether the attack works is asked of the classes that it attacked.
+        score=lambda guess: board.score(headline, guess, given_classes=True),
         anchor=anchor,
         error=lambda guess: board.score(_ERROR, guess),
         error_anchor=error_anchor,

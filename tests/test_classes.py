@@ -1,5 +1,6 @@
 """A whole run of an attack on classes: what it is judged by, shown beside, and whose images it learned from."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -120,9 +121,25 @@ def test_scores_lie_between_what_trivial_and_real_images_score(finished: tuple[P
     assert (distance["real_images_oracle"] or 9) < (distance["mean_image"] or 0)
 
 
+def test_the_score_tells_about_classes_and_the_control_about_these_classes(finished: tuple[Path, Outcome]) -> None:
+    outcome = finished[1]
+    score, told = outcome.scores["attack_accuracy_top1"], outcome.controls["beats_unguided"].detail
+    found = re.match(r"(.*) \[(.*), (.*)\] beats", told)
+    assert found, told
+    mean, low, high = map(float, found.groups())
+    assert score.mean == pytest.approx(mean, abs=0.01) and score.low is not None and score.high is not None
+    assert score.low < low < mean < high < score.high
+
+
 def test_the_page_shows_it(finished: tuple[Path, Outcome]) -> None:
     text = write_report(finished[0]).read_text(encoding="utf-8")
-    for words in ("random samples", "real images (oracle)", "attack_accuracy_top1", "The independent evaluator gets"):
+    for words in (
+        "random samples",
+        "real images (oracle)",
+        "attack_accuracy_top1",
+        "The independent evaluator gets",
+        "interval over classes",
+    ):
         assert words in text
     assert "private images of the classes beside" in text
     table = (finished[0] / "table.md").read_text(encoding="utf-8")

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -135,6 +136,21 @@ def test_a_score_is_the_metric_with_its_interval_unit_and_direction() -> None:
         assert score.low < score.mean < score.high
     assert board(truth).means(guess) == {name: score.mean for name, score in scores.items()}
     assert board(truth).scores(guess) == scores, "the bootstrap is drawn from the board's own stream"
+
+
+def test_guesses_at_classes_have_an_interval_over_classes_unless_these_are_given() -> None:
+    truth, _ = made(48)
+    guess = (truth.labels / 3).view(-1, 1, 1, 1).expand_as(truth.images)
+    of_images, of_classes = (
+        board(replace(truth, population=population), Brightness())
+        for population in (None, (truth.images, truth.labels))
+    )
+    narrow, wide = (one.score(Brightness(), guess) for one in (of_images, of_classes))
+    assert of_classes.score(Brightness(), guess, given_classes=True) == narrow
+    assert wide.mean == narrow.mean == pytest.approx(0.5)
+    # Four draws from {0, 1/3, 2/3, 1}: the ends of a mean have probability 1/256, the next ones 4/256, 10/256.
+    assert (wide.low, wide.high) == (pytest.approx(1 / 6), pytest.approx(5 / 6))
+    assert narrow.low is not None and narrow.low > 0.35
 
 
 @settings(max_examples=25)

@@ -9,13 +9,9 @@ from torch import Tensor
 
 from fedsplit.component import Component, Family
 from fedsplit.layers.evaluator import Evaluator
+from fedsplit.numerics.bootstrap import mean
 from fedsplit.records.leak import Level
 from fedsplit.records.truth import Truth
-
-
-def mean(values: Tensor) -> float:
-    """The statistic of most metrics."""
-    return float(values.double().mean())
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from torch import Tensor
 
-from fedsplit.numerics.bootstrap import SEEDS_FOR_AN_INTERVAL, mean_interval
+from fedsplit.numerics.bootstrap import SEEDS_FOR_AN_INTERVAL, interval, mean
 from fedsplit.records.outcome import Score
 from fedsplit.seeding import Seeds
 
@@ -22,6 +22,8 @@ class Coverage(StrEnum):
 
     TRAININGS = "images and trainings"
     IMAGES = "images only"
+    CLASSES_AND_TRAININGS = "classes and trainings"
+    CLASSES = "classes only"
     NOTHING = "no interval"
 
 
@@ -58,24 +60,36 @@ def spread(values: Sequence[float | None]) -> Spread:
     return Spread(statistics.fmean(finite), statistics.stdev(finite) if len(finite) > 1 else None)
 
 
-def estimate(scores: Sequence[Score], values: Sequence[Tensor | None], stream: tuple[str, ...]) -> Estimate:
-    """scores: one per seed. values: (targets,) per seed where the metric has one value per target.
+def estimate(
+    scores: Sequence[Score],
+    values: Sequence[Tensor | None],
+    stream: tuple[str, ...],
+    classes: Sequence[Tensor] | None = None,
+) -> Estimate:
+    """scores: one per seed. values: (targets,) per seed where the metric has one value per target. classes: (targets,)
+    per seed where the targets are classes.
 
     stream: names the random stream of the bootstrap, so that the same run always prints the same interval.
     """
     first = scores[0]
     sign = 1 if first.more_leaks == "higher" else -1
-    mean = spread([score.mean for score in scores]).mean
+    average = spread([score.mean for score in scores]).mean
     low, high, coverage = None, None, Coverage.NOTHING
-    if mean is not None and len(scores) == 1:
+    if average is not None and len(scores) == 1:
         low, high = first.low, first.high
-        coverage = Coverage.NOTHING if low is None or high is None else Coverage.IMAGES
-    elif mean is not None and (samples := _samples(scores, values)):
-        found = mean_interval(samples, Seeds(0)("report", *stream))
+        coverage = Coverage.NOTHING if low is None or high is None else _coverage(1, classes)
+    elif average is not None and (samples := _samples(scores, values)):
+        found = interval(samples, mean, Seeds(0)("report", *stream), clusters=classes)
         if math.isfinite(found.low) and math.isfinite(found.high):
             low, high = found.low, found.high
-            coverage = Coverage.TRAININGS if len(scores) >= SEEDS_FOR_AN_INTERVAL else Coverage.IMAGES
-    return Estimate(mean, low, high, first.unit, sign, coverage)
+            coverage = _coverage(len(scores), classes)
+    return Estimate(average, low, high, first.unit, sign, coverage)
+
+
+def _coverage(trainings: int, classes: Sequence[Tensor] | None) -> Coverage:
+    if classes is None or len(classes[0].unique()) == 1:
+        return Coverage.TRAININGS if trainings >= SEEDS_FOR_AN_INTERVAL else Coverage.IMAGES
+    return Coverage.CLASSES_AND_TRAININGS if trainings >= SEEDS_FOR_AN_INTERVAL else Coverage.CLASSES
 
 
 def _samples(scores: Sequence[Score], values: Sequence[Tensor | None]) -> list[Tensor]:
@@ -85,12 +99,8 @@ def _samples(scores: Sequence[Score], values: Sequence[Tensor | None]) -> list[T
         if (
             column is None
             or score.mean is None
-            or not math.isclose(_mean(column), score.mean, rel_tol=1e-4, abs_tol=1e-6)
+            or not math.isclose(mean(column), score.mean, rel_tol=1e-4, abs_tol=1e-6)
         ):
             return []
         samples.append(column)
     return samples
-
-
-def _mean(values: Tensor) -> float:
-    return float(values.double().mean())

@@ -77,10 +77,11 @@ def _reading(metric: str, entries: Sequence[Entry]) -> Reading:
     first = scored[0].outcome
     stream = (first.defense, first.threat, first.attack, first.leak, str(first.round), metric)
     values = [dict(entry.exhibit.values).get(metric) for entry in scored]
+    classes = [entry.exhibit.labels for entry in scored] if first.level == "class" else None
     names = dict.fromkeys(name for entry in scored for name in entry.outcome.anchors)
     return Reading(
         metric=metric,
-        estimate=estimate([entry.outcome.scores[metric] for entry in scored], values, stream),
+        estimate=estimate([entry.outcome.scores[metric] for entry in scored], values, stream, classes),
         anchors=tuple(
             Anchor(name, spread([entry.outcome.anchors.get(name, {}).get(metric) for entry in scored]).mean)
             for name in names

@@ -212,5 +212,9 @@ _COVERAGE = {
     "images within each).",
     Coverage.IMAGES: "Brackets: 95 % bootstrap interval over images only; with fewer than three seeds it says nothing "
     "about another training.",
+    Coverage.CLASSES_AND_TRAININGS: "Brackets where classes are rebuilt: 95 % bootstrap interval over classes and "
+    "trainings (seeds and classes are drawn first, then the guesses at a class within each).",
+    Coverage.CLASSES: "Brackets where classes are rebuilt: 95 % bootstrap interval over classes and the guesses at "
+    "each; with fewer than three seeds it says nothing about another training.",
     Coverage.NOTHING: "A score without brackets has no interval.",
 }

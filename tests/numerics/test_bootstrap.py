@@ -1,6 +1,7 @@
 """The interval against the closed form of the normal mean, and against distributions small enough to write down."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,20 +10,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fedsplit.numerics import bootstrap
-from fedsplit.numerics.bootstrap import SEEDS_FOR_AN_INTERVAL, interval, mean_interval
+from fedsplit.numerics.bootstrap import SEEDS_FOR_AN_INTERVAL, interval, mean
 
 
-def mean(values: Tensor) -> float:
-    return float(values.double().mean())
+def one_by_one(values: Tensor) -> float:
+    """The mean, which the bootstrap does not know for one."""
+    return mean(values)
 
 
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_width_is_that_of_the_normal_mean():
+@pytest.mark.parametrize("statistic", [mean, one_by_one])
+def test_width_is_that_of_the_normal_mean(statistic: Callable[[Tensor], float]):
     values = torch.randn(400, generator=rng(1), dtype=torch.float64)
-    found = interval([values], mean, rng())
+    found = interval([values], statistic, rng())
     half = 1.96 * float(values.std(correction=0)) / 20
     assert found.mean == pytest.approx(mean(values), abs=1e-12)
     assert found.low == pytest.approx(found.mean - half, abs=0.08 * half)
@@ -38,16 +41,18 @@ def test_covers_the_true_mean_about_nineteen_times_in_twenty():
     assert 0.88 <= covered / 200 <= 0.985
 
 
-def test_three_trainings_are_resampled_too():
+@pytest.mark.parametrize("statistic", [mean, one_by_one])
+def test_three_trainings_are_resampled_too(statistic: Callable[[Tensor], float]):
     # Constant inside, so a replicate is the mean of three draws from {0, 1, 2}: each end has probability 1/27 > 2.5 %.
     samples = [torch.full((30,), float(training)) for training in range(3)]
-    found = interval(samples, mean, rng())
+    found = interval(samples, statistic, rng())
     assert (found.mean, found.low, found.high) == (1, 0, 2)
 
 
-def test_two_trainings_say_something_about_images_only():
+@pytest.mark.parametrize("statistic", [mean, one_by_one])
+def test_two_trainings_say_something_about_images_only(statistic: Callable[[Tensor], float]):
     samples = [torch.full((30,), float(training)) for training in range(SEEDS_FOR_AN_INTERVAL - 1)]
-    found = interval(samples, mean, rng())
+    found = interval(samples, statistic, rng())
     assert (found.mean, found.low, found.high) == (0.5, 0.5, 0.5)
 
 
@@ -106,13 +111,52 @@ def test_the_mean_in_one_piece_has_the_interval_of_the_mean(trainings: int, monk
     samples = [
         torch.randn(size, generator=draws) + training for training, size in enumerate((40, 80, 20, 60)[:trainings])
     ]
-    found, expected = mean_interval(samples, rng(), 8000), interval(samples, mean, rng(), 8000)
+    found, expected = (interval(samples, statistic, rng(), 8000) for statistic in (mean, one_by_one))
     assert found.mean == pytest.approx(expected.mean, abs=1e-12)
     width = expected.high - expected.low
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.05 * width)
 
 
-def test_the_mean_in_one_piece_draws_trainings_as_often_as_they_are_picked():
-    samples = [torch.full((30,), float(training)) for training in range(3)]
-    assert [*vars(mean_interval(samples, rng())).values()] == [1, 0, 2]
-    assert math.isnan(mean_interval([torch.tensor([0.0, math.inf])], rng()).low)
+# Clusters
+
+
+@pytest.mark.parametrize("statistic", [mean, one_by_one])
+def test_images_that_are_all_alike_in_a_cluster_count_once(statistic: Callable[[Tensor], float]):
+    # A replicate is the mean of three draws from {0, 1, 2}, of ten images each: each end has probability 1/27 > 2.5 %.
+    values = torch.arange(3.0).repeat_interleave(10)
+    found = interval([values], statistic, rng(), clusters=[values.long()])
+    assert (found.mean, found.low, found.high) == (1, 0, 2)
+    alone = interval([values], statistic, rng())
+    assert alone.high - alone.low < 0.7
+
+
+@pytest.mark.parametrize("statistic", [mean, one_by_one])
+def test_clusters_are_the_same_for_all_trainings(statistic: Callable[[Tensor], float]):
+    # Were they drawn for each training by itself, two trainings would halve the variance.
+    values = torch.arange(40.0).repeat_interleave(3)
+    one, two = (
+        interval([values] * trainings, statistic, rng(), clusters=[values.long()] * trainings) for trainings in (1, 2)
+    )
+    assert two.high - two.low == pytest.approx(one.high - one.low, rel=0.1)
+    assert one.high - one.low == pytest.approx(
+        2 * 1.96 * float(torch.arange(40.0).std(correction=0)) / 40**0.5, rel=0.1
+    )
+
+
+@pytest.mark.parametrize("statistic", [mean, one_by_one])
+def test_one_cluster_is_no_cluster(statistic: Callable[[Tensor], float]):
+    values = torch.rand(40, generator=rng(3))
+    clusters = [torch.full((40,), 7)]
+    assert interval([values], statistic, rng(), clusters=clusters) == interval([values], statistic, rng())
+
+
+@pytest.mark.parametrize("trainings", [1, 2, 3])
+def test_the_mean_in_one_piece_draws_clusters_as_the_interval_does(trainings: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bootstrap, "_DRAWN", 1000)
+    draws, clusters = rng(5), torch.tensor([0, 4, 4, 1, 1, 1, 1, 9, 9, 9] * 4)
+    samples = [torch.randn(40, generator=draws) + clusters + training for training in range(trainings)]
+    known = [clusters] * trainings
+    found, expected = (interval(samples, statistic, rng(), 8000, known) for statistic in (mean, one_by_one))
+    assert found.mean == pytest.approx(expected.mean, abs=1e-12)
+    width = expected.high - expected.low
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.05 * width)

@@ -52,6 +52,19 @@ def test_three_seeds_cover_trainings_too() -> None:
     assert found.high - found.low > 2, "the seeds differ by 2 each, far more than images within one"
 
 
+@pytest.mark.parametrize(("seeds", "words"), [(1, "classes only"), (2, "classes only"), (3, "classes and trainings")])
+def test_guesses_at_a_class_are_drawn_with_it(seeds: int, words: str) -> None:
+    classes = torch.arange(6).repeat(8)
+    right = (classes < 3).double()
+    scores = [scored(right, low=0.1, high=0.9)] * seeds
+    found = estimate(scores, [right] * seeds, ("a",), [classes] * seeds)
+    assert (found.mean, found.coverage) == (0.5, words)
+    # Six draws of a fair coin: fewer than one or more than five heads have a probability of 1/64 each.
+    assert (found.low, found.high) == ((0.1, 0.9) if seeds == 1 else (pytest.approx(1 / 6), pytest.approx(5 / 6)))
+    one = estimate(scores, [right] * seeds, ("a",), [torch.zeros_like(classes)] * seeds)
+    assert one.coverage == (Coverage.TRAININGS if seeds == 3 else Coverage.IMAGES)
+
+
 def test_the_same_stream_gives_the_same_interval() -> None:
     columns = [column(5, seed=1), column(9, seed=2)]
     scores = [scored(values) for values in columns]
