@@ -47,6 +47,7 @@ _SMOKE_MOST: dict[str, int] = {
     "students": 16,
     "trial_epochs": 1,
     "views": 2,
+    "warm_up": 2,
     "width": _SMOKE_WIDTH,
     "widths": _SMOKE_WIDTH,
 }
