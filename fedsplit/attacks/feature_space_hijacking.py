@@ -75,10 +75,10 @@ class FeatureSpaceHijacking(ActiveAttack):
             guess = mean.expand(len(leak.smashed), *leak.image_shape)
             return Reconstruction(guess, Evidence(settings="no client ever sent anything"))
         with Seeds(0).fork("overwritten"):
-            network = decoder(_shape(known[_CUT]), leak.image_shape, self.width)
+            network = decoder(_shape(known[_CUT]), leak.image_shape, self.width).to(leak.smashed)
         _take(network, _DECODER, known)
         told = f"pilot and decoder err by {float(known[_ERROR]):.2g} on images of their own"
-        return Reconstruction(decode(network.to(leak.smashed), leak.smashed), Evidence(settings=told))
+        return Reconstruction(decode(network, leak.smashed), Evidence(settings=told))
 
 
 class _Hijacker(Impostor):
@@ -107,37 +107,39 @@ class _Hijacker(Impostor):
     def _begun(self, images: Tensor, smashed: Tensor) -> "_Parts":
         if _CUT in self._known:
             with Seeds(0).fork("overwritten"):
-                parts = _Parts(self._attack, _shape(self._known[_CUT]), _image(images), bool(self._known[_RECTIFIED]))
-            parts.to(smashed)
+                parts = self._made(images, smashed)
             parts.remember(self._known)
             return parts
-        cut, rectified = tuple(smashed.shape[1:]), bool((smashed >= 0).all())
-        self._known |= {_CUT: torch.tensor(cut), _RECTIFIED: torch.tensor(rectified), _ERROR: torch.tensor(torch.nan)}
-        parts = _Parts(self._attack, cut, _image(images), rectified)
-        parts.to(smashed)
+        self._known |= {
+            _CUT: torch.tensor(smashed.shape[1:]),
+            _RECTIFIED: (smashed >= 0).all(),
+            _ERROR: torch.tensor(torch.nan),
+        }
+        parts = self._made(images, smashed)
         for _ in range(self._attack.warm_up):
             self._known[_ERROR] = parts.imitate(_batch(images, self._attack.batch_size))
         return parts
+
+    def _made(self, images: Tensor, smashed: Tensor) -> "_Parts":
+        image = images.shape[1], images.shape[2], images.shape[3]
+        rectified = bool(self._known[_RECTIFIED])
+        return _Parts(self._attack, _shape(self._known[_CUT]), image, smashed, rectified=rectified)
 
 
 class _Parts:
     """The three networks and what moves them."""
 
-    def __init__(self, attack: FeatureSpaceHijacking, cut: tuple[int, ...], image: Shape, rectified: bool) -> None:
-        self._pilot = pilot(cut, image, attack.width, rectified=rectified)
-        self._decoder = decoder(cut, image, attack.width)
-        self._critic = FeatureCritic(cut, image, attack.width)
-        self._named: Mapping[str, nn.Module] = {_PILOT: self._pilot, _DECODER: self._decoder, _CRITIC: self._critic}
-        self._rates = attack.rate, attack.critic_rate
-
-    def to(self, like: Tensor) -> None:
-        """To its device and type; and optimisers of what is there."""
-        for network in self._named.values():
-            network.to(like)
-        rate, critic_rate = self._rates
+    def __init__(
+        self, attack: FeatureSpaceHijacking, cut: tuple[int, ...], image: Shape, like: Tensor, *, rectified: bool
+    ) -> None:
+        self._pilot = pilot(cut, image, attack.width, rectified=rectified).to(like)
+        self._decoder = decoder(cut, image, attack.width).to(like)
+        self._critic = FeatureCritic(cut, image, attack.width).to(like)
+        self._named = {_PILOT: self._pilot, _DECODER: self._decoder, _CRITIC: self._critic}
         both = [*self._pilot.parameters(), *self._decoder.parameters()]
-        self._autoencoder_step = torch.optim.Adam(both, lr=rate, betas=_MOMENTA)
-        self._critic_step = torch.optim.Adam(self._critic.parameters(), lr=critic_rate, betas=_MOMENTA)
+        self._autoencoder_step = torch.optim.Adam(both, lr=attack.rate, betas=_MOMENTA)
+        self._critic_step = torch.optim.Adam(self._critic.parameters(), lr=attack.critic_rate, betas=_MOMENTA)
+        self._steps = {"autoencoder step": self._autoencoder_step, "critic step": self._critic_step}
 
     def imitate(self, images: Tensor) -> Tensor:
         """A step by which pilot and decoder rebuild images; the error before it, ()."""
@@ -169,8 +171,10 @@ class _Parts:
     @property
     def memory(self) -> dict[str, Tensor]:
         """By the name of the network, or of its optimiser."""
-        found = {f"{name}/{key}": value for name, part in self._named.items() for key, value in _state(part)}
-        for name, optimizer in self._optimizers():
+        found = {
+            f"{name}/{key}": value for name, part in self._named.items() for key, value in part.state_dict().items()
+        }
+        for name, optimizer in self._steps.items():
             for number, entries in optimizer.state_dict()["state"].items():
                 found |= {f"{name}/{number}/{key}": value for key, value in entries.items()}
         return found
@@ -179,15 +183,13 @@ class _Parts:
         """Goes on from that `memory`."""
         for name, part in self._named.items():
             _take(part, name, memory)
-        for name, optimizer in self._optimizers():
+        for name, optimizer in self._steps.items():
             state: dict[int, dict[str, Tensor]] = {}
             for key, value in _below(name, memory):
                 number, _, entry = key.partition("/")
-                state.setdefault(int(number), {})[entry] = value
+                # Steps are counted on the CPU, whatever the parameters are.
+                state.setdefault(int(number), {})[entry] = value.cpu() if entry == "step" else value
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-    def _optimizers(self) -> Iterable[tuple[str, torch.optim.Adam]]:
-        return ("autoencoder step", self._autoencoder_step), ("critic step", self._critic_step)
 
 
 def _batch(images: Tensor, count: int) -> Tensor:
@@ -196,14 +198,6 @@ def _batch(images: Tensor, count: int) -> Tensor:
 
 def _shape(cut: Tensor) -> tuple[int, ...]:
     return tuple(int(length) for length in cut)
-
-
-def _image(images: Tensor) -> Shape:
-    return images.shape[1], images.shape[2], images.shape[3]
-
-
-def _state(part: nn.Module) -> Iterable[tuple[str, Tensor]]:
-    return part.state_dict().items()
 
 
 def _take(part: nn.Module, name: str, memory: Mapping[str, Tensor]) -> None:
