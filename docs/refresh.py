@@ -1,5 +1,6 @@
 """Makes what README shows from real runs: `python docs/refresh.py` runs scenarios/digits.yaml, draws docs/leak.png and
-writes the run's table into README; with `--flagship runs/medmnist` that run's table too.
+writes the run's table into README; with `--flagship runs/medmnist` that run's table too, and with `--hijacking
+runs/hijacking` that run's table into docs/attacks.md.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from fedsplit.simulate import simulate
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+ATTACKS = HERE / "attacks.md"
 DIGITS = HERE.parent / "scenarios" / "digits.yaml"
 COLUMNS = 8
 WIDTH = 138
@@ -31,13 +33,16 @@ WIDTH = 138
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flagship", type=Path, help="the folder of a finished run of scenarios/medmnist.yaml")
-    flagship = parser.parse_args().flagship
+    parser.add_argument("--hijacking", type=Path, help="the folder of a finished run of scenarios/hijacking.yaml")
+    chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "digits"
         simulate(parse(document.read(DIGITS), Trust()), root, print)
         insert(README, "digits", table(root))
-    if flagship is not None:
-        insert(README, "medmnist", table(flagship))
+    if chosen.flagship is not None:
+        insert(README, "medmnist", table(chosen.flagship))
+    if chosen.hijacking is not None:
+        insert(ATTACKS, "hijacking", table(chosen.hijacking))
     draw()
 
 

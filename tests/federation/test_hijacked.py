@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from fedsplit.attacks.base import ATTACKS, hijacked
+from fedsplit.attacks.base import ATTACKS, ActiveAttack, hijacked
+from fedsplit.attacks.feature_space_hijacking import FeatureSpaceHijacking
 from fedsplit.engines.base import Engine
 from fedsplit.engines.inline import Inline
 from fedsplit.engines.ray import Ray
@@ -37,16 +38,21 @@ IDS = ["sequential", "splitfed_v2", "parallel", "apart"]
 RECORDING = Recording(training=(1,), inference=(2,))
 
 
-def plan_under(attack: Magnet, **changes: Any) -> Plan:
+SHIPPED = FeatureSpaceHijacking(width=8, warm_up=2, batch_size=4)
+
+
+def plan_under(attack: ActiveAttack, **changes: Any) -> Plan:
     function = f"{hijacked.__module__}:{hijacked.__name__}"
     settings = json.dumps(ATTACKS.dump(attack))
     return plan_of(hijacking=Hijacking(name="magnet", function=function, settings=settings), **changes)
 
 
-def train(cell: Path, protocol: Protocol, plan: Plan, engine: Engine | None = None) -> Trained:
+def train(
+    cell: Path, protocol: Protocol, plan: Plan, engine: Engine | None = None, attack: ActiveAttack | None = None
+) -> Trained:
     data = federation()
     plan, start = started(plan, data.public)
-    start = replace(start, server_memory=Magnet().prepare(auxiliary()))
+    start = replace(start, server_memory=(attack or Magnet()).prepare(auxiliary()))
     checkpoint = Checkpoint(cell, "this federation")
     return (engine or Inline()).train(Training(protocol, plan, start, data, RECORDING, checkpoint))
 
@@ -92,6 +98,19 @@ def test_an_interrupted_hijacking_ends_with_the_same_bits(protocol: Protocol, st
     assert int(found.standing.server_memory["rows"]) > 0
 
 
+@pytest.mark.parametrize("head", [None, "logits"], ids=["labels up", "U-shaped"])
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=IDS)
+def test_networks_and_their_optimisers_go_on_after_an_interrupt_too(
+    protocol: Protocol, head: str | None, tmp_path: Path
+) -> None:
+    plan = plan_under(SHIPPED, head=head)
+    expected = train(tmp_path / "expected", protocol, plan, attack=SHIPPED)
+    train(tmp_path / "found", protocol.model_copy(update={"rounds": 1}), plan, attack=SHIPPED)
+    found = train(tmp_path / "found", protocol, plan, attack=SHIPPED)
+    assert bits(found.standing) == bits(expected.standing)
+    assert any(name.startswith("critic step/") for name in found.standing.server_memory)
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("head", [None, "logits"], ids=["labels up", "U-shaped"])
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=IDS)
@@ -103,6 +122,14 @@ def test_a_hijacking_in_another_process_gives_the_same_bits(
     found = train(tmp_path / "found", protocol, plan, Ray(workers=2))
     assert bits(found.standing) == bits(expected.standing)
     assert bits(found.ledger) == bits(expected.ledger)
+
+
+@pytest.mark.engine
+def test_networks_in_another_process_give_the_same_bits(tmp_path: Path) -> None:
+    plan, protocol = plan_under(SHIPPED), Sequential(rounds=2, batch_size=6)
+    expected = train(tmp_path / "expected", protocol, plan, attack=SHIPPED)
+    found = train(tmp_path / "found", protocol, plan, Ray(workers=2), attack=SHIPPED)
+    assert bits(found.standing) == bits(expected.standing)
 
 
 def test_the_leak_tells_what_the_impostor_knew_and_shares_nothing_with_it(tmp_path: Path) -> None:
