@@ -84,7 +84,7 @@ def _least_widths(drawn: Grid) -> list[int]:
     utility = max(len(line.utility) for line in drawn.lines)
     columns = zip(*(line.scores for line in drawn.lines), strict=True)
     scores = (max(max(len(score.text), len(_compact(score.interval))) for score in column) for column in columns)
-    attack = min(max(len(line.attack) for line in drawn.lines), 16)
+    attack = min(max(len(line.attack) for line in drawn.lines), 24)
     return [8, utility, attack, *(6 for _ in drawn.settings), *scores]
 
 
