@@ -12,6 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedsplit.errors import EngineError
 from fedsplit.federation.errand import Errand, Files
+from fedsplit.federation.queue import Queue
 from fedsplit.flower.board import Board
 from fedsplit.flower.grid.layout import Layout
 from fedsplit.flower.order import Order, read_files, write_files
@@ -40,8 +41,8 @@ def spread(
     show: Callable[[Progress], None],
     workers: Layout,
 ) -> None:
-    """Does all errands of an order, as many side by side as there are workers, those first that stand first among those
-    that wait for nothing more. An errand whose process dies is done again.
+    """Does all errands of an order, as many side by side as there are workers. An errand whose process dies is done
+    again.
 
     given: told the name of each that is done and kept, after its files are written. show: told of its loops.
     """
@@ -53,21 +54,20 @@ def spread(
     # What an errand gave stays in Ray's own memory, from where it goes to those that come after it, on any machine.
     done: dict[str, Any] = {name: ray.put(read_files(order.given / name)) for name in sorted(here)}
     supplies: dict[str, Any] = {name: ray.put(read_files(order.given / name)) for name in order.supplies}
-    waiting = list(order.errands)
+    queue = Queue(order.errands, workers.workers, done)
     running: dict[Any, Errand] = {}
     try:
-        while waiting or running:
-            ready = [errand for errand in waiting if done.keys() >= set(errand.after)]
-            for errand in ready[: workers.workers - len(running)]:
+        while queue:
+            while errand := queue.next():
                 # References in a dict go as they are: a task that looks for no supplies needs no room for them.
                 running[task.remote(errand, board, supplies, *(done[name] for name in errand.after))] = errand
-                waiting.remove(errand)
             (reference,), _ = ray.wait(list(running))
             errand = running[reference]
             files = _result(reference, errand.name)
             done[errand.name] = reference
             del running[reference]
-            done = {name: done[name] for later in waiting for name in later.after if name in done}
+            queue.finish(errand)
+            done = {name: done[name] for name in queue.awaited & done.keys()}
             if errand.kept:
                 write_files(order.given / errand.name, files)
                 given(errand.name)
