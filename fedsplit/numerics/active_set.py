@@ -12,6 +12,12 @@ from torch import Tensor
 from fedsplit.numerics.dictionary import Dictionary
 from fedsplit.numerics.products import in_parts, products
 
+Product = Callable[[Tensor], Tensor]
+"""The left side of equations: (n, ...) -> the same."""
+
+_FINISHED_SHARE = 0.25
+"""Where so many of the samples are done, the others go on without them."""
+
 
 @dataclass(frozen=True)
 class ActiveSet:
@@ -43,18 +49,20 @@ class ActiveSet:
 
 
 def conjugate_gradients(
-    product: Callable[[Tensor], Tensor],
+    product: Product,
     right: Tensor,
     tolerance: float,
     iterations: int,
     start: Tensor | None = None,
     inverse: Callable[[Tensor], Tensor] | None = None,
+    narrowed: Callable[[Tensor], Product] | None = None,
 ) -> Tensor:
     """The v with product(v) = right, for a symmetric positive semi-definite product of each sample by itself.
 
     right: (n, ...). inverse: about that of the product, symmetric and positive definite, too; the closer, the fewer
-    iterations. Stops when every residual is below `tolerance` times its right-hand side, or where a direction has no
-    curvature left. A sample that is done moves no further.
+    iterations. narrowed: the product for some of the samples alone, by their places, where it pays to leave out those
+    that are done. Stops when every residual is below `tolerance` times its right-hand side, or where a direction has
+    no curvature left. A sample that is done moves no further.
     """
     solution = torch.zeros_like(right) if start is None else start.clone()
     residual = right.clone() if start is None else right - product(start)
@@ -63,9 +71,16 @@ def conjugate_gradients(
     size = _sums_of_squares(residual)
     power = size if inverse is None else _sums(residual * eased)
     goal = tolerance**2 * _sums_of_squares(right)
+    whole, left = torch.empty_like(right), torch.arange(len(right), device=right.device)
     for _ in range(iterations):
-        if bool((size <= goal).all()):
+        open_still = size > goal
+        if not bool(open_still.any()):
             break
+        if narrowed is not None and float(open_still.float().mean()) <= 1 - _FINISHED_SHARE:
+            whole[left] = solution
+            solution, residual, direction = (tensor[open_still] for tensor in (solution, residual, direction))
+            size, power, goal, left = (tensor[open_still] for tensor in (size, power, goal, left))
+            product = narrowed(left)
         image = product(direction)
         curvature = _sums(direction * image)
         live = (size > goal) & (curvature > torch.finfo(power.dtype).eps * _sums_of_squares(direction))
@@ -78,7 +93,8 @@ def conjugate_gradients(
         direction.mul_(_each(torch.where(live, power / before, 0), right)).add_(eased)
         if not bool(live.any()):
             break
-    return solution
+    whole[left] = solution
+    return whole
 
 
 def _sums_of_squares(tensor: Tensor) -> Tensor:

@@ -117,10 +117,16 @@ def from_few_planes(dictionary: Dictionary, observed: Tensor, precision: Tensor,
     rest = weight * (observed - dictionary.correlate(prior.mean[None]))
 
     def solved(own: Tensor, right: Tensor) -> Tensor:
-        def product(seen: Tensor) -> Tensor:
+        def product(own: Tensor, seen: Tensor) -> Tensor:
             return fast.correlate(prior.spread(fast.synthesise(own * seen))).mul_(own).add_(seen)
 
-        seen = conjugate_gradients(product, right, _FEW_TOLERANCE, _FEW_ITERATIONS)
+        seen = conjugate_gradients(
+            partial(product, own),
+            right,
+            _FEW_TOLERANCE,
+            _FEW_ITERATIONS,
+            narrowed=lambda rows: partial(product, fast.arrange(own[rows])),
+        )
         return prior.spread(fast.synthesise(own * seen))
 
     arranged = (fast.arrange(tensor.float()) for tensor in (weight, rest))

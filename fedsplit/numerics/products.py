@@ -77,7 +77,7 @@ class _Convolutions:
 
     def correlate(self, images: Tensor, out: Tensor | None = None) -> Tensor:
         del out
-        return self._dictionary.correlate(images)
+        return self._dictionary.correlate(self.arrange(images))
 
     def descend(self, codes: Tensor, residual: Tensor, step: float, price: float) -> Tensor:
         # The price rides on the convolution as its bias, and costs no pass of its own.

@@ -18,7 +18,9 @@ def filtered(planes: Tensor, symbol: Tensor) -> Tensor:
     any complex dtype -> (n, channels, height, width)."""
     # A copy in the order of the product: without it that takes five times as long.
     waves = torch.fft.rfft2(planes).permute(2, 3, 1, 0).contiguous()
-    return torch.fft.irfft2((symbol.to(waves.dtype) @ waves).permute(3, 2, 0, 1), s=planes.shape[-2:])
+    made = (symbol.to(waves.dtype) @ waves).permute(3, 2, 0, 1)
+    # The way back takes half as long from channels that lie together.
+    return torch.fft.irfft2(made.contiguous(memory_format=torch.channels_last), s=planes.shape[-2:])
 
 
 def symbol_of(operator: Callable[[Tensor], Tensor], planes: Shape, like: Tensor) -> Tensor:

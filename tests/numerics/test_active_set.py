@@ -1,6 +1,7 @@
 """Conjugate gradients on the active atoms against dense least squares on their columns."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -166,3 +167,24 @@ def test_a_direction_without_curvature_ends_it():
 
     assert torch.equal(conjugate_gradients(product, right, 1e-6, 50), torch.zeros(3, 5, dtype=torch.float64))
     assert len(calls) == 1
+
+
+def test_samples_that_are_done_are_left_out_and_the_others_go_on():
+    # By eigenvalues: one iteration, three, and as many as there are unknowns.
+    spectra = torch.stack([torch.ones(12), torch.arange(12) % 3 + 1.0, torch.arange(12) + 1.0]).double()
+    axes = torch.linalg.qr(systems(12, 3)).Q
+    matrices = axes @ spectra.diag_embed() @ axes.mT
+    right = torch.randn(3, 12, generator=Seeds(2)("right"), dtype=torch.float64)
+    left: list[list[int]] = []
+
+    def product(rows: Tensor, values: Tensor) -> Tensor:
+        assert len(values) == len(rows)
+        return torch.einsum("nij,nj->ni", matrices[rows], values)
+
+    def narrowed(rows: Tensor) -> Callable[[Tensor], Tensor]:
+        left.append(rows.tolist())
+        return partial(product, rows)
+
+    found = conjugate_gradients(partial(product, torch.arange(3)), right, 1e-12, 50, narrowed=narrowed)
+    torch.testing.assert_close(found, torch.linalg.solve(matrices, right), rtol=0, atol=1e-10)
+    assert left == [[1, 2], [2]]
