@@ -9,8 +9,8 @@ _AHEAD = 3
 
 
 class Queue:
-    """Errands on their way to several workers, in the order in which they stand, save that one of which others wait
-    goes first.
+    """Errands on their way to several workers, in the order in which they stand, save that one that is done for others
+    alone goes first.
 
     Done in its turn, the last of these would keep those after it waiting while the other workers have nothing to do.
     """

@@ -53,10 +53,9 @@ class DirectArray(Array):
     @classmethod
     def from_tensor(cls, tensor: Tensor) -> "DirectArray":
         """Shares memory with a contiguous tensor on the CPU; any other is copied there."""
-        plain = tensor.detach().cpu().contiguous()
-        if plain.dtype == torch.bfloat16:
-            return cls(plain.view(torch.uint16).numpy(), _BFLOAT16)
-        return cls(plain.numpy())
+        if tensor.dtype == torch.bfloat16:
+            return cls(tensor.detach().view(torch.uint16).numpy(force=True), _BFLOAT16)
+        return cls(tensor.numpy(force=True))
 
     @property
     def data(self) -> bytes:  # pyright: ignore[reportIncompatibleVariableOverride]
