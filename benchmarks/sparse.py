@@ -177,8 +177,9 @@ def iterations_to(problem: Problem, objective: float) -> int:
 
 def training(effort: Effort) -> Iterator[Figure]:
     """Seconds of a training step of SCA / of the same network with convolutions, on radiographs"""
-    rows = torch.arange(effort.batch)
-    images = scans().at(rows)
+    # Of all classes: one alone is learned at the first step, and then there is no gradient through the codes.
+    rows = torch.randperm(len(everything := scans()), generator=Seeds(0)("rows"))[: effort.batch]
+    images = everything.at(rows)
     batch = Holding(images.pixels, images.labels, torch.ones(len(rows)), rows, rows < 0)
     shape = "x".join(map(str, images.pixels.shape))
     whole, alone = zip(*(steps(defense, batch) for defense in (Sca(), ConvReference())), strict=True)
