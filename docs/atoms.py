@@ -10,7 +10,7 @@ from torch import Tensor
 from fedsplit.datasets.medical_mnist import MedicalMnist
 from fedsplit.datasets.mnist import Mnist
 from fedsplit.layers.sparse_coding import SparseCodingLayer
-from fedsplit.numerics.sparse import Fista
+from fedsplit.numerics.fista import Fista
 from fedsplit.seeding import Seeds
 
 HERE = Path(__file__).parent

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from fedsplit.datasets.medical_mnist import MedicalMnist
 from fedsplit.datasets.mnist import Mnist
 from fedsplit.layers.sparse_coding import GradientKind, SparseCodingLayer
-from fedsplit.numerics.sparse import Fista, Solver
+from fedsplit.numerics.fista import Fista
+from fedsplit.numerics.lasso import Solver
 from fedsplit.records.images import Images
 from fedsplit.seeding import Seeds
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedsplit.numerics.sparse import Lasso
+from fedsplit.numerics.lasso import Lasso
 
 _LOOKS_EVERY = 5
 """Iterations from one look at the gap to the next, as in ours."""

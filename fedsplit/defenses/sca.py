@@ -13,7 +13,7 @@ from fedsplit.layers.first_dictionary import Beginning, FirstDictionary
 from fedsplit.layers.sparse_coding import SparseCodingLayer, sparse_layer
 from fedsplit.layers.stem import Stage, Stem, normalised
 from fedsplit.models.base import AnyModel, Model
-from fedsplit.numerics.sparse import Fista
+from fedsplit.numerics.spectral import Spectral
 from fedsplit.records.images import Images, Shape
 from fedsplit.records.step import ClientStep
 
@@ -51,8 +51,9 @@ class Sca(Defense):
     backpropagate: bool = True
     """Whether the task's gradient passes through the sparse layers after the first, to their learned atoms and to the
     batch normalisation before them. Without it that normalisation has no weight and bias."""
-    gradient_tolerance: PositiveFloat = 0.1
-    """Relative residual at which a gradient through a sparse layer is good enough for a step of descent."""
+    gradient_tolerance: PositiveFloat = 0.2
+    """Relative residual at which a gradient through a sparse layer is good enough for a step of descent. What codes of
+    `tolerance` leave wrong in it is about as much."""
     tolerance: PositiveFloat = 0.2
     """Relative duality gap at which a code is good enough. 500 steps of the published dynamics leave 0.15 to 0.8."""
     iterations: PositiveInt = 30
@@ -112,7 +113,7 @@ class Sca(Defense):
             self.kernel_size,
             self.stride,
             self.lambdas[index],
-            Fista(self.tolerance, self.iterations),
+            Spectral(self.tolerance, self.iterations),
             gradient="implicit" if passes else "none",
             gradient_tolerance=self.gradient_tolerance,
             trainable=passes and self.dictionary == "learned",

@@ -12,7 +12,7 @@ from fedsplit.layers.first_dictionary import Beginning, FirstDictionary
 from fedsplit.layers.sparse_coding import SparseCodingLayer, sparse_layer
 from fedsplit.layers.stem import Stage, Stem
 from fedsplit.models.base import AnyModel, Model
-from fedsplit.numerics.sparse import Fista
+from fedsplit.numerics.spectral import Spectral
 from fedsplit.records.images import Images, Shape
 
 _SPARSE = "sparse1"
@@ -73,7 +73,7 @@ class SparseStandard(Defense):
         return Stem(tuple(stages), self.stride, self.dropout, self.replaces)
 
     def _sparse(self, channels: int) -> nn.Module:
-        solver = Fista(self.tolerance, self.iterations)
+        solver = Spectral(self.tolerance, self.iterations)
         return SparseCodingLayer(channels, self.features, self.kernel_size, self.stride, self.lambda_, solver)
 
     def _convolution(self, channels: int) -> nn.Module:

@@ -15,8 +15,9 @@ from torch.nn.grad import conv2d_weight
 
 from fedsplit.numerics.active_set import ActiveSet
 from fedsplit.numerics.dictionary import Dictionary, normalised
+from fedsplit.numerics.lasso import Lasso, Solution, Solver
 from fedsplit.numerics.products import products
-from fedsplit.numerics.sparse import SOLVERS, Lasso, Solution, Solver
+from fedsplit.numerics.sparse import SOLVERS
 
 GradientKind = Literal["none", "unroll", "implicit"]
 Padding = Literal["same", "valid"]

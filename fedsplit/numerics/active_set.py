@@ -40,10 +40,13 @@ class ActiveSet:
         def solved(rows: slice) -> Tensor:
             mask = fast.arrange(self.active[rows].to(right))
 
-            def product(codes: Tensor) -> Tensor:
-                return fast.correlate(fast.synthesise(codes)).mul_(mask)
+            def narrowed(left: Tensor | slice) -> Product:
+                active = mask[left]
+                return lambda codes: fast.correlate(fast.synthesise(codes)).mul_(active)
 
-            return conjugate_gradients(product, fast.arrange(right[rows]) * mask, tolerance, self.iterations)
+            return conjugate_gradients(
+                narrowed(slice(None)), fast.arrange(right[rows]) * mask, tolerance, self.iterations, narrowed=narrowed
+            )
 
         return torch.cat([solved(rows) for rows in in_parts(self.dictionary, len(right))])
 
@@ -90,7 +93,7 @@ def conjugate_gradients(
         eased = residual if inverse is None else inverse(residual)
         size = _sums_of_squares(residual)
         before, power = power, size if inverse is None else _sums(residual * eased)
-        direction.mul_(_each(torch.where(live, power / before, 0), right)).add_(eased)
+        torch.addcmul(eased, direction, _each(torch.where(live, power / before, 0), right), out=direction)
         if not bool(live.any()):
             break
     whole[left] = solution
@@ -98,7 +101,7 @@ def conjugate_gradients(
 
 
 def _sums_of_squares(tensor: Tensor) -> Tensor:
-    return _sums(tensor * tensor)
+    return torch.linalg.vector_norm(tensor, dim=tuple(range(1, tensor.dim()))).square()
 
 
 def _sums(tensor: Tensor) -> Tensor:

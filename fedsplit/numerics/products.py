@@ -33,8 +33,8 @@ class Products(Protocol):
         """What D codes leaves of the images."""
         ...
 
-    def correlate(self, images: Tensor, out: Tensor | None = None) -> Tensor:
-        """D' images; `out` has room for them that may be used."""
+    def correlate(self, images: Tensor, price: float = 0.0, out: Tensor | None = None) -> Tensor:
+        """D' images - price; `out` has room for them that may be used."""
         ...
 
     def descend(self, codes: Tensor, residual: Tensor, step: float, price: float) -> Tensor:
@@ -51,7 +51,9 @@ def in_parts(dictionary: Dictionary, count: int) -> Iterator[slice]:
     """Which samples are worked on together: on a CPU, as many as its cache can hold the codes of."""
     atoms = dictionary.atoms
     fitting = _CACHED_BYTES // (math.prod(dictionary.codes) * atoms.element_size())
-    at_once = max(1, fitting if atoms.device.type == "cpu" else count)
+    parts = -(-count // max(1, fitting)) if atoms.device.type == "cpu" else 1
+    # As many in each: a part of a few takes longer per sample.
+    at_once = max(1, -(-count // max(1, parts)))
     return (slice(first, first + at_once) for first in range(0, max(1, count), at_once))
 
 
@@ -75,14 +77,14 @@ class _Convolutions:
     def residual(self, images: Tensor, codes: Tensor) -> Tensor:
         return images - self._dictionary.synthesise(codes)
 
-    def correlate(self, images: Tensor, out: Tensor | None = None) -> Tensor:
+    def correlate(self, images: Tensor, price: float = 0.0, out: Tensor | None = None) -> Tensor:
         del out
-        return self._dictionary.correlate(self.arrange(images))
+        # The price rides on the convolution as its bias, and costs no pass of its own.
+        bias = images.new_full((len(self._dictionary.atoms),), -price) if price else None
+        return self._dictionary.correlate(self.arrange(images), bias)
 
     def descend(self, codes: Tensor, residual: Tensor, step: float, price: float) -> Tensor:
-        # The price rides on the convolution as its bias, and costs no pass of its own.
-        bias = residual.new_full((codes.shape[1],), -price)
-        return codes.add_(self._dictionary.correlate(residual, bias), alpha=step)
+        return codes.add_(self.correlate(residual, price), alpha=step)
 
 
 class _Windows:
@@ -114,9 +116,9 @@ class _Windows:
     def residual(self, images: Tensor, codes: Tensor) -> Tensor:
         return self._add(images.neg(), codes).neg_()
 
-    def correlate(self, images: Tensor, out: Tensor | None = None) -> Tensor:
+    def correlate(self, images: Tensor, price: float = 0.0, out: Tensor | None = None) -> Tensor:
         codes = images.new_empty((len(images), *self._dictionary.codes)) if out is None else out
-        torch.bmm(self._atoms.expand(len(images), -1, -1), self._cut(images, 0.0), out=codes.flatten(2))
+        torch.bmm(self._atoms.expand(len(images), -1, -1), self._cut(images, -price), out=codes.flatten(2))
         return codes
 
     def descend(self, codes: Tensor, residual: Tensor, step: float, price: float) -> Tensor:

@@ -17,8 +17,8 @@ from fedsplit.layers.bottleneck import low_rank_factor
 from fedsplit.layers.sparse_coding import SparseCodingLayer
 from fedsplit.layers.walk import learn_walk, leaves
 from fedsplit.numerics.affine_fit import affine_fit
+from fedsplit.numerics.fista import Fista
 from fedsplit.numerics.guesses import Guess
-from fedsplit.numerics.sparse import Fista
 from fedsplit.records.images import Shape
 from fedsplit.seeding import Seeds
 from tests import tiny

@@ -15,7 +15,10 @@ from torch.nn import functional as F
 
 from fedsplit.layers.sparse_coding import GradientKind, Padding, SparseCodingLayer
 from fedsplit.numerics.dictionary import normalised
-from fedsplit.numerics.sparse import SOLVERS, Fista, Lca, Solver
+from fedsplit.numerics.fista import Fista
+from fedsplit.numerics.lasso import Solver
+from fedsplit.numerics.lca import Lca
+from fedsplit.numerics.sparse import SOLVERS
 from fedsplit.seeding import Seeds
 from fedsplit.split import split
 

@@ -10,7 +10,7 @@ from fedsplit.layers.sparse_coding import SparseCodingLayer
 from fedsplit.layers.undo import Lesson, Sight, undo_batch_norm, undo_linear, undo_relu, undo_tanh
 from fedsplit.layers.undo_sparse import Cleaning, certified_error, undo_sparse_coding
 from fedsplit.numerics.dictionary import Dictionary
-from fedsplit.numerics.sparse import Fista
+from fedsplit.numerics.fista import Fista
 from fedsplit.seeding import Seeds
 
 ROUNDING = 1e-16

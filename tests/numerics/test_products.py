@@ -28,6 +28,7 @@ def test_they_are_those_of_the_dictionary(windows: bool, dictionary: Dictionary)
     torch.testing.assert_close(fast.synthesise(codes), synthesis, rtol=0, atol=1e-12)
     torch.testing.assert_close(fast.residual(images, codes), images - synthesis, rtol=0, atol=1e-12)
     torch.testing.assert_close(fast.correlate(images), correlation, rtol=0, atol=1e-12)
+    torch.testing.assert_close(fast.correlate(images, price=0.3), correlation - 0.3, rtol=0, atol=1e-12)
 
 
 @WAYS

@@ -12,11 +12,18 @@ from torch.nn import functional as F
 
 from fedsplit.numerics import products
 from fedsplit.numerics.dictionary import Dictionary, normalised
-from fedsplit.numerics.sparse import Fista, Lasso, Lca, Solver
+from fedsplit.numerics.fista import Fista
+from fedsplit.numerics.lasso import Lasso, Solver
+from fedsplit.numerics.lca import Lca
+from fedsplit.numerics.phantoms import phantoms
+from fedsplit.numerics.sparse import SOLVERS
+from fedsplit.numerics.spectral import Spectral
 from fedsplit.seeding import Seeds
 from tests.numerics.unrolled import unrolled
 
 EXACT = Fista(tolerance=1e-11, iterations=5000)
+DESCENTS = [Fista, Spectral]
+descents = pytest.mark.parametrize("descent", DESCENTS)
 WHOLE = strategies.integers
 
 
@@ -67,12 +74,15 @@ def scikit_learns(lasso: Lasso) -> Tensor:
 
 
 @problems
-def test_three_ways_to_the_same_codes(lasso: Lasso):
+def test_four_ways_to_the_same_codes(lasso: Lasso):
     reference = scikit_learns(lasso)
     assert 0.02 < (reference != 0).double().mean() < 0.5
     if not lasso.nonnegative:
         assert (reference < 0).any()
-    torch.testing.assert_close(EXACT.solve(lasso).codes, reference, rtol=0, atol=1e-6)
+    for descent in DESCENTS:
+        solution = descent(tolerance=1e-11, iterations=5000).solve(lasso)
+        torch.testing.assert_close(solution.codes, reference, rtol=0, atol=1e-6)
+        assert (solution.gap <= 1e-11).all()
     dynamics = Lca(tau=lasso.bound / 1.5, steps=4000)
     torch.testing.assert_close(dynamics.solve(lasso).codes, reference, rtol=0, atol=1e-6)
 
@@ -119,7 +129,7 @@ def test_after_any_number_of_iterations_the_gap_is_above_what_is_missing(
     lasso: Lasso, iterations: int, tolerance: float
 ):
     least = lasso.objective(EXACT.solve(lasso).codes)
-    solvers: list[Solver] = [Fista(tolerance, iterations), Lca(tau=10, steps=iterations)]
+    solvers = (Fista(tolerance, iterations), Spectral(tolerance, iterations), Lca(tau=10, steps=iterations))
     for solver in solvers:
         solution = solver.solve(lasso)
         objective = lasso.objective(solution.codes)
@@ -138,44 +148,57 @@ def test_the_gap_of_any_codes_is_above_what_is_missing(lasso: Lasso, seed: int):
     assert (lasso.gap(codes) >= (objective - least) / objective).all()
 
 
+@descents
 @problems
-def test_the_reported_gap_is_that_of_the_codes(lasso: Lasso):
+def test_the_reported_gap_is_that_of_the_codes(lasso: Lasso, descent: type[Fista | Spectral]):
     dynamics = Lca(tau=10, steps=60).solve(lasso)
     torch.testing.assert_close(dynamics.gap, lasso.gap(dynamics.codes))
-    # Fista's is of the point that it started its last iteration from, or a better one before.
-    solution = Fista(tolerance=1e-4).solve(lasso)
+    # A descent's is of the point that it started its last iteration from, or a better one before.
+    solution = descent(tolerance=1e-4).solve(lasso)
     assert (solution.gap <= 1e-4).all()
     assert (lasso.gap(solution.codes) <= 1e-3).all()
 
 
+@descents
 @settings(max_examples=15)
 @given(lasso=drawn(), iterations=WHOLE(1, 30))
-def test_no_codes_are_worse_than_none(lasso: Lasso, iterations: int):
-    codes = Fista(0.0, iterations).solve(lasso).codes
+def test_no_codes_are_worse_than_none(descent: type[Fista | Spectral], lasso: Lasso, iterations: int):
+    codes = descent(0.0, iterations).solve(lasso).codes
     assert (lasso.objective(codes) <= lasso.objective(torch.zeros_like(codes)) + 1e-12).all()
 
 
+@settings(max_examples=15)
+@given(lasso=drawn(), iterations=WHOLE(1, 30))
+def test_no_spectral_step_leads_uphill(lasso: Lasso, iterations: int):
+    before, after = (lasso.objective(Spectral(0.0, count).solve(lasso).codes) for count in (iterations, iterations + 1))
+    assert (after <= before * (1 + 1e-12)).all()
+
+
+@descents
 @problems
-def test_more_iterations_come_closer(lasso: Lasso):
-    objectives = [lasso.objective(Fista(0.0, iterations).solve(lasso).codes) for iterations in (5, 20, 400)]
+def test_more_iterations_come_closer(lasso: Lasso, descent: type[Fista | Spectral]):
+    objectives = [lasso.objective(descent(0.0, iterations).solve(lasso).codes) for iterations in (5, 20, 400)]
     assert (objectives[0] > objectives[1]).all()
     assert (objectives[1] > objectives[2]).all()
 
 
 @problems
 def test_through_every_iteration_to_the_same_codes(lasso: Lasso):
-    unrolled_codes = Fista(0.0, 600).unrolled(lasso)
-    torch.testing.assert_close(unrolled_codes, EXACT.solve(lasso).codes, rtol=0, atol=1e-6)
+    for descent in DESCENTS:
+        torch.testing.assert_close(descent(0.0, 600).unrolled(lasso), EXACT.solve(lasso).codes, rtol=0, atol=1e-6)
+    few = Spectral(0.0, 12)
+    torch.testing.assert_close(few.unrolled(lasso), few.solve(lasso).codes, rtol=0, atol=1e-9)
     dynamics = Lca(tau=10, steps=40)
     assert torch.equal(dynamics.unrolled(lasso), dynamics.solve(lasso).codes)
 
 
+@descents
 @problems
-def test_from_the_solution_there_is_nothing_left_to_do(lasso: Lasso):
-    solver = Fista(tolerance=1e-6)
+def test_from_the_solution_there_is_nothing_left_to_do(lasso: Lasso, descent: type[Fista | Spectral]):
+    solver = descent(tolerance=1e-6)
     solution = EXACT.solve(lasso)
     again = solver.solve(lasso, solution.codes)
-    first_check = Fista(tolerance=1.0).solve(lasso).iterations
+    first_check = descent(tolerance=1.0).solve(lasso).iterations
     assert (solver.solve(lasso).iterations > first_check).all()
     assert torch.equal(again.iterations, first_check)
     torch.testing.assert_close(again.codes, solution.codes, rtol=0, atol=1e-6)
@@ -191,8 +214,9 @@ def mixed(dtype: torch.dtype = torch.float64) -> Lasso:
     return Lasso((scale * lasso.images).to(dtype), dictionary, 0.3, True, lasso.bound)
 
 
-def test_an_easy_sample_is_done_before_a_hard_one():
-    solution = Fista(tolerance=1e-5).solve(mixed())
+@descents
+def test_an_easy_sample_is_done_before_a_hard_one(descent: type[Fista | Spectral]):
+    solution = descent(tolerance=1e-5).solve(mixed())
     assert (solution.gap <= 1e-5).all()
     assert (solution.iterations > 0).all()
     easy, hard = solution.iterations.double().split(4)
@@ -201,15 +225,25 @@ def test_an_easy_sample_is_done_before_a_hard_one():
     assert easy.max() < hard.max()
 
 
+@descents
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-5])
-def test_a_samples_codes_do_not_depend_on_its_batch(tolerance: float):
+def test_a_samples_codes_do_not_depend_on_its_batch(descent: type[Fista | Spectral], tolerance: float):
     lasso = mixed()
-    solver = Fista(tolerance)
+    solver = descent(tolerance)
     together = solver.solve(lasso)
     alone = [solver.solve(lasso.at(torch.tensor([row]))) for row in range(8)]
     torch.testing.assert_close(together.codes, torch.cat([one.codes for one in alone]), rtol=0, atol=1e-9)
     assert torch.equal(together.iterations, torch.cat([one.iterations for one in alone]))
     assert len(together.iterations.unique()) > 3
+
+
+def test_spectral_steps_need_fewer_iterations_to_a_coarse_gap_than_momentum():
+    images, _ = phantoms(24, (1, 32, 32), 3, Seeds(0)("images"))
+    atoms = normalised(torch.randn(12, 1, 5, 5, generator=Seeds(0)("atoms")))
+    dictionary = Dictionary(atoms, (32, 32), 1, 2)
+    lasso = Lasso((images - images.mean()) / images.std(), dictionary, 0.5, True, dictionary.bound())
+    momentum, spectral = (solver(tolerance=0.2).solve(lasso).iterations.double().mean() for solver in DESCENTS)
+    assert spectral < 0.75 * momentum
 
 
 def test_samples_come_back_in_their_order():
@@ -231,19 +265,17 @@ def test_more_samples_than_are_worked_on_together(monkeypatch: pytest.MonkeyPatc
     assert torch.equal(in_parts.iterations, whole.iterations)
 
 
-def test_float32_reaches_the_gap_that_it_reports():
+@descents
+def test_float32_reaches_the_gap_that_it_reports(descent: type[Fista | Spectral]):
     lasso = mixed(torch.float32)
-    solution = Fista(tolerance=1e-4).solve(lasso)
+    solution = descent(tolerance=1e-4).solve(lasso)
     assert solution.codes.dtype == torch.float32
     assert (solution.gap <= 1e-4).all()
     least = mixed().objective(EXACT.solve(mixed()).codes)
     torch.testing.assert_close(lasso.objective(solution.codes).double(), least, rtol=1.1e-4, atol=0)
 
 
-SOLVERS: list[Solver] = [Fista(), Lca(), Lca(gram=True)]
-
-
-@pytest.mark.parametrize("solver", SOLVERS, ids=["fista", "lca", "lca gram"])
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 @pytest.mark.parametrize("nonnegative", [True, False])
 def test_an_image_of_zeros_has_codes_of_zeros_and_no_gap(solver: Solver, nonnegative: bool):
     lasso = problem(padding=1, nonnegative=nonnegative)
@@ -254,10 +286,11 @@ def test_an_image_of_zeros_has_codes_of_zeros_and_no_gap(solver: Solver, nonnega
     assert (solution.codes[0] != 0).any()
 
 
-def test_what_is_not_a_number_is_never_called_solved():
+@descents
+def test_what_is_not_a_number_is_never_called_solved(descent: type[Fista | Spectral]):
     lasso = problem(padding=1)
     lasso.images[1, 0, 0, 0] = math.nan
-    solution = Fista(iterations=50).solve(lasso)
+    solution = descent(iterations=50).solve(lasso)
     assert not solution.gap[1] <= 1
     assert solution.gap[0] <= 1
 
