@@ -258,7 +258,8 @@ def test_more_samples_than_are_worked_on_together(monkeypatch: pytest.MonkeyPatc
     whole = EXACT.solve(lasso)
     bytes_of_three = 3 * whole.codes[0].numel() * 8
     monkeypatch.setattr(products, "_CACHED_BYTES", bytes_of_three)
-    assert len(list(products.in_parts(lasso.dictionary, 8))) == 3
+    assert list(products.in_parts(lasso.dictionary, 8)) == [slice(0, 3), slice(3, 6), slice(6, 9)]
+    assert list(products.in_parts(lasso.dictionary, 4)) == [slice(0, 2), slice(2, 4)]
     in_parts = EXACT.solve(lasso)
     torch.testing.assert_close(in_parts.codes, whole.codes, rtol=0, atol=1e-9)
     assert in_parts.gap.shape == (8,)
