@@ -19,6 +19,7 @@ from fedsplit.numerics.fista import Fista
 from fedsplit.numerics.lasso import Solver
 from fedsplit.numerics.lca import Lca
 from fedsplit.numerics.sparse import SOLVERS
+from fedsplit.numerics.spectral import Spectral
 from fedsplit.seeding import Seeds
 from fedsplit.split import split
 
@@ -118,7 +119,9 @@ class TestCodes:
         torch.testing.assert_close(layer.objective(images, codes), layer.objective(images, least), rtol=0.02, atol=0)
 
     @pytest.mark.parametrize("gradient", GRADIENTS)
-    @pytest.mark.parametrize("solver", [Fista(1e-3, 30), Lca(tau=10, steps=30)], ids=["fista", "lca"])
+    @pytest.mark.parametrize(
+        "solver", [Fista(1e-3, 30), Spectral(1e-3, 30), Lca(tau=10, steps=30)], ids=["fista", "spectral", "lca"]
+    )
     @pytest.mark.parametrize("value", [0.0, 0.1, 1.0])
     def test_a_constant_image_has_no_codes_and_no_gradient(self, gradient: GradientKind, solver: Solver, value: float):
         layer = layer_of(gradient=gradient, solver=solver, trainable=True)
@@ -310,8 +313,11 @@ class TestGradients:
         )
 
     @cases
-    def test_the_implicit_one_is_that_through_every_iteration(self, case: str):
-        through = gradients(*differentiable("unroll", case))
+    @pytest.mark.parametrize("solver", [CONVERGED, Spectral(0.0, 400)], ids=["fista", "spectral"])
+    def test_the_implicit_one_is_that_through_every_iteration(self, case: str, solver: Solver):
+        layer, images = differentiable("unroll", case)
+        layer.solver = solver
+        through = gradients(layer, images)
         implicit = gradients(*differentiable("implicit", case))
         for one, other in zip(implicit, through, strict=True):
             assert one.abs().max() > 1e-2
