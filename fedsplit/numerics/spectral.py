@@ -23,10 +23,10 @@ _CHECK_EVERY = 2
 class Spectral:
     """Each sample steps as far as the dictionary's curvature along its own last step allows, with no momentum.
 
-    Codes move where few atoms are active, and there the objective bends ten times less than the bound of the whole
-    dictionary says. To a gap of .2 that takes four to nine tenths of the iterations of `Fista`, and to finer ones it
-    takes fewer, too, wherever either gets there in hundreds. The objective of no sample rises: where a step would, it
-    ends at the least point on its way. What a sample gets is not up to its batch at all.
+    Codes move where few atoms are active, and there the objective bends far less than the bound of the whole
+    dictionary says. To coarse gaps that takes fewer iterations than `Fista` does, and to fine ones, too, wherever
+    either gets there in hundreds. The objective of no sample rises: where a step would lead uphill, it ends at the
+    least point on its way. What a sample gets is not up to its batch at all.
     """
 
     tolerance: float = 1e-3

@@ -1,6 +1,7 @@
 """Solvers against scikit-learn's dense lasso, the conditions of its solution, and the published dynamics."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -167,11 +168,13 @@ def test_no_codes_are_worse_than_none(descent: type[Fista | Spectral], lasso: La
     assert (lasso.objective(codes) <= lasso.objective(torch.zeros_like(codes)) + 1e-12).all()
 
 
-@settings(max_examples=15)
-@given(lasso=drawn(), iterations=WHOLE(1, 30))
-def test_no_spectral_step_leads_uphill(lasso: Lasso, iterations: int):
-    before, after = (lasso.objective(Spectral(0.0, count).solve(lasso).codes) for count in (iterations, iterations + 1))
-    assert (after <= before * (1 + 1e-12)).all()
+@pytest.mark.parametrize("nonnegative", [True, False], ids=["nonnegative", "signed"])
+def test_no_spectral_step_leads_uphill(nonnegative: bool):
+    # At so low a price a step as long as the last curvature allows would, now and then, double the objective.
+    lasso = problem(features=12, padding=1, lambda_=0.1, nonnegative=nonnegative)
+    objectives = [lasso.objective(Spectral(0.0, iterations).solve(lasso).codes) for iterations in range(1, 31)]
+    for before, after in pairwise(objectives):
+        assert (after <= before * (1 + 1e-12)).all()
 
 
 @descents
