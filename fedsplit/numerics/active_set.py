@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from fedsplit.numerics.dictionary import Dictionary
-from fedsplit.numerics.products import in_parts, products
+from fedsplit.numerics.parts import in_parts
+from fedsplit.numerics.products import Products
 
 Product = Callable[[Tensor], Tensor]
 """The left side of equations: (n, ...) -> the same."""
@@ -31,13 +32,11 @@ class ActiveSet:
     """At most this many. Where more atoms are active than there are pixels, the equations have many solutions or none,
     and the iterations stop at what they have found."""
 
-    @torch.no_grad()
     def solve(self, right: Tensor) -> Tensor:
         """The v on the active set with D_S'D_S v = right there: (n, features, height, width) -> the same."""
-        fast = products(self.dictionary)
         tolerance = self.tolerance or (1e-12 if right.dtype == torch.float64 else 1e-3)
 
-        def solved(rows: slice) -> Tensor:
+        def solved(fast: Products, rows: slice) -> Tensor:
             mask = fast.arrange(self.active[rows].to(right))
 
             def narrowed(left: Tensor | slice) -> Product:
@@ -48,7 +47,7 @@ class ActiveSet:
                 narrowed(slice(None)), fast.arrange(right[rows]) * mask, tolerance, self.iterations, narrowed=narrowed
             )
 
-        return torch.cat([solved(rows) for rows in in_parts(self.dictionary, len(right))])
+        return torch.cat(in_parts(self.dictionary, len(right), solved))
 
 
 def conjugate_gradients(

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fedsplit.numerics.lasso import Lasso, Solution
-from fedsplit.numerics.products import Products, in_parts, products
+from fedsplit.numerics.parts import in_parts
+from fedsplit.numerics.products import Products
 
 _FINISHED_SHARE = 0.25
 
@@ -35,18 +36,18 @@ Begin = Callable[[Lasso, Tensor, Products], Descent]
 """From images and first codes, which are the descent's own, both as the products want them."""
 
 
-@torch.no_grad()
 def descended(
     lasso: Lasso, start: Tensor | None, begin: Begin, tolerance: float, iterations: int, check_every: int
 ) -> Solution:
     """Stops every sample where its gap is within the tolerance, or after so many iterations; the gap says which."""
-    fast = products(lasso.dictionary)
-    parts: list[Solution] = []
-    for rows in in_parts(lasso.dictionary, len(lasso.images)):
+
+    def solved(fast: Products, rows: slice) -> Solution:
         part = lasso.at(rows)
         first = part.no_codes() if start is None else start[rows].clone()
         descent = begin(replace(part, images=fast.arrange(part.images)), fast.arrange(first), fast)
-        parts.append(_run(descent, tolerance, iterations, check_every))
+        return _run(descent, tolerance, iterations, check_every)
+
+    parts = in_parts(lasso.dictionary, len(lasso.images), solved)
     columns = zip(*((part.codes, part.gap, part.iterations) for part in parts), strict=True)
     codes, gap, spent = (torch.cat(column) for column in columns)
     return Solution(codes, gap, spent)

@@ -1,11 +1,11 @@
 """Products with a convolutional dictionary at the speed of the arithmetic, without a graph, for iterative solvers.
 
 A convolution of a few channels takes a CPU as long as one of many. Where many atoms share them, both products are one
-matrix product each over the windows of the images; elsewhere they are convolutions over channels that lie together.
+matrix product each over the windows of the images. Where many atoms are of many channels, or large, they are convolved
+by the Fourier transforms of tiles; elsewhere they are convolutions over channels that lie together.
 """
 
-import math
-from collections.abc import Iterator
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -15,7 +15,8 @@ from fedsplit.numerics.dictionary import Dictionary
 
 _ATOMS_PER_FURTHER_CHANNEL = 12
 """Cutting windows takes time by the channel, and a convolution by the atom. Measured with atoms of 5 x 5."""
-_CACHED_BYTES = 2**22
+_PLACES_PER_TRANSFORM = 120
+"""A transform is of a channel or an atom; what it spares is multiplied at every place of an atom for every channel."""
 
 
 class Products(Protocol):
@@ -43,23 +44,30 @@ class Products(Protocol):
 
 
 def products(dictionary: Dictionary) -> Products:
-    """The faster way for this dictionary."""
+    """The fastest way for this dictionary, on as many threads as torch uses where it is called."""
+    if torch.get_num_threads() == 1 and faster_alone(dictionary):
+        return _Transforms(dictionary)
     return _Windows(dictionary) if _windows_pay(dictionary) else _Convolutions(dictionary)
 
 
-def in_parts(dictionary: Dictionary, count: int) -> Iterator[slice]:
-    """Which samples are worked on together: on a CPU, as many as its cache can hold the codes of."""
-    atoms = dictionary.atoms
-    fitting = _CACHED_BYTES // (math.prod(dictionary.codes) * atoms.element_size())
-    parts = -(-count // max(1, fitting)) if atoms.device.type == "cpu" else 1
-    # As many in each: a part of a few takes longer per sample.
-    at_once = max(1, -(-count // max(1, parts)))
-    return (slice(first, first + at_once) for first in range(0, max(1, count), at_once))
+def faster_alone(dictionary: Dictionary) -> bool:
+    """Whether threads that work on a batch each have its products sooner than if they divide every product."""
+    features, channels, kernel, _ = dictionary.atoms.shape
+    known = dictionary.atoms.device.type == "cpu" and dictionary.atoms.dtype == torch.float32 and dictionary.stride == 1
+    # Smaller atoms have transforms of another kind, which round ten times as coarsely.
+    known &= kernel > 3
+    pays = kernel**2 * features * channels > _PLACES_PER_TRANSFORM * (features + channels)
+    return known and pays and _transforms_at_hand()
 
 
 def _windows_pay(dictionary: Dictionary) -> bool:
     features, channels = dictionary.atoms.shape[:2]
     return features > _ATOMS_PER_FURTHER_CHANNEL * (channels - 1)
+
+
+@cache
+def _transforms_at_hand() -> bool:
+    return torch.backends.nnpack.is_available()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 class _Convolutions:
@@ -85,6 +93,42 @@ class _Convolutions:
 
     def descend(self, codes: Tensor, residual: Tensor, step: float, price: float) -> Tensor:
         return codes.add_(self.correlate(residual, price), alpha=step)
+
+
+class _Transforms:
+    """By the Fourier transforms of overlapping tiles, which know no size of an atom.
+
+    NNPACK's, on one thread: the threads that it would start stay, and would wait for those that all else divides its
+    work among.
+    """
+
+    def __init__(self, dictionary: Dictionary) -> None:
+        self._atoms = dictionary.atoms.contiguous()
+        # Codes to images is a convolution, too: with the atoms turned, and with the border that the other one lost.
+        self._turned = dictionary.atoms.flip(2, 3).transpose(0, 1).contiguous()
+        self._border = dictionary.padding
+        self._border_of_codes = dictionary.atoms.shape[-1] - 1 - dictionary.padding
+
+    def arrange(self, tensor: Tensor) -> Tensor:
+        return tensor.contiguous()
+
+    def synthesise(self, codes: Tensor) -> Tensor:
+        return _convolved(codes, self._turned, None, self._border_of_codes)
+
+    def residual(self, images: Tensor, codes: Tensor) -> Tensor:
+        return images - self.synthesise(codes)
+
+    def correlate(self, images: Tensor, price: float = 0.0, out: Tensor | None = None) -> Tensor:
+        del out
+        bias = images.new_full((len(self._atoms),), -price) if price else None
+        return _convolved(images, self._atoms, bias, self._border)
+
+    def descend(self, codes: Tensor, residual: Tensor, step: float, price: float) -> Tensor:
+        return codes.add_(self.correlate(residual, price), alpha=step)
+
+
+def _convolved(tensor: Tensor, atoms: Tensor, bias: Tensor | None, border: int) -> Tensor:
+    return torch.ops.aten._nnpack_spatial_convolution(tensor.contiguous(), atoms, bias, [border, border])
 
 
 class _Windows:

@@ -13,13 +13,13 @@ def normal(*shape: int, rng: Generator, dtype: torch.dtype = torch.float64) -> T
 
 
 @strategies.composite
-def dictionaries(draw: strategies.DrawFn) -> Dictionary:
+def dictionaries(draw: strategies.DrawFn, longest_stride: int = 3) -> Dictionary:
     whole = strategies.integers
     kernel = draw(whole(1, 6))
     rng = Seeds(draw(whole(0, 1000)))("atoms")
     atoms = normal(draw(whole(1, 3)), draw(whole(1, 3)), kernel, kernel, rng=rng)
     size = (draw(whole(kernel, 10)), draw(whole(kernel, 10)))
-    return Dictionary(normalised(atoms), size, draw(whole(1, 3)), draw(whole(0, kernel // 2)))
+    return Dictionary(normalised(atoms), size, draw(whole(1, longest_stride)), draw(whole(0, kernel // 2)))
 
 
 def codes_and_images(dictionary: Dictionary) -> tuple[Tensor, Tensor]:
