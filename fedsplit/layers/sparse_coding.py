@@ -16,7 +16,8 @@ from torch.nn.grad import conv2d_weight
 from fedsplit.numerics.active_set import ActiveSet
 from fedsplit.numerics.dictionary import Dictionary, normalised
 from fedsplit.numerics.lasso import Lasso, Solution, Solver
-from fedsplit.numerics.products import products
+from fedsplit.numerics.parts import in_parts
+from fedsplit.numerics.products import Products
 from fedsplit.numerics.sparse import SOLVERS
 
 GradientKind = Literal["none", "unroll", "implicit"]
@@ -147,10 +148,13 @@ class SparseCodingLayer(nn.Module):
         with N the number of its non-zero codes in the batch."""
         with _full_precision(images):
             dictionary = self._dictionary_for(images)
-            fast = products(dictionary)
-            codes = fast.arrange(codes)
-            error = fast.residual(self.standardised(_wide(images)), codes)
-            patches = _pull_on_atoms(dictionary, codes, error)
+            standard = self.standardised(_wide(images))
+
+            def unexplained(fast: Products, rows: slice) -> Tensor:
+                own = fast.arrange(codes[rows])
+                return _pull_on_atoms(dictionary, own, fast.residual(standard[rows], own))
+
+            patches = torch.stack(in_parts(dictionary, len(images), unexplained)).sum(dim=0)
             active = (codes != 0).to(codes).sum(dim=(0, 2, 3))[:, None, None, None]
             self.dictionary.copy_(normalised(dictionary.atoms + rate / (active + 1) * patches))
 
@@ -239,14 +243,20 @@ class _ImplicitCodes(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, None]:
         images, codes = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         dictionary: Dictionary = ctx.dictionary  # pyright: ignore[reportAttributeAccessIssue]
-        with _full_precision(images):
-            tolerance: float | None = ctx.tolerance  # pyright: ignore[reportAttributeAccessIssue]
-            direction = ActiveSet(dictionary, codes != 0, tolerance).solve(grad_outputs[0])
-            fast = products(dictionary)
+        atoms_are_asked_for: bool = ctx.needs_input_grad[1]  # pyright: ignore[reportAttributeAccessIssue]
+        tolerance: float | None = ctx.tolerance  # pyright: ignore[reportAttributeAccessIssue]
+
+        def differentiated(fast: Products, rows: slice) -> tuple[Tensor, Tensor | None]:
+            own = fast.arrange(codes[rows])
+            direction = ActiveSet(dictionary, own != 0, tolerance).solve(grad_outputs[0][rows])
             image_gradient = fast.synthesise(direction)
-            if not ctx.needs_input_grad[1]:  # pyright: ignore[reportAttributeAccessIssue]
-                return image_gradient, None, None
-            codes = fast.arrange(codes)
-            residual = fast.residual(images, codes)
-            pull = _pull_on_atoms(dictionary, direction, residual) - _pull_on_atoms(dictionary, codes, image_gradient)
-            return image_gradient, pull, None
+            if not atoms_are_asked_for:
+                return image_gradient, None
+            residual = fast.residual(images[rows], own)
+            pull = _pull_on_atoms(dictionary, direction, residual) - _pull_on_atoms(dictionary, own, image_gradient)
+            return image_gradient, pull
+
+        with _full_precision(images):
+            parts = in_parts(dictionary, len(images), differentiated)
+        pulls = [pull for _, pull in parts if pull is not None]
+        return torch.cat([gradient for gradient, _ in parts]), torch.stack(pulls).sum(dim=0) if pulls else None, None
