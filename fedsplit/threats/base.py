@@ -9,6 +9,8 @@ from fedsplit.records.leak import Asset, Leak, LeakKind, closure
 
 Knowledge = Literal["no", "algorithm", "parameters"]
 
+_LIMITS: dict[Knowledge, str] = {"no": "unaware of defenses", "algorithm": "knows no parameters", "parameters": ""}
+
 
 class Threat(Component):
     """Who the adversary is, said by what it sees and knows."""
@@ -30,8 +32,14 @@ class Threat(Component):
 
     @property
     def title(self) -> str:
-        """The kind, and how its own images fall short of the ideal case."""
-        return f"{self.kind} ({self.auxiliary.title})" if self.auxiliary.title else self.kind
+        """The kind, and what this adversary may, knows and has, where that is not the strongest of its kind."""
+        limits = "; ".join(filter(None, (self.access_title, _LIMITS[self.knows_defense], self.auxiliary.title)))
+        return f"{self.kind} ({limits})" if limits else self.kind
+
+    @property
+    def access_title(self) -> str:
+        """How it may use what it attacks, in a word; empty where that is all that its kind may."""
+        return ""
 
     @property
     @abstractmethod

@@ -24,7 +24,6 @@ class PlugAndPlay(Threat):
         return frozenset({Asset.MODEL if self.access == "weights" else Asset.SCORES})
 
     @property
-    def title(self) -> str:
-        """The kind, what it may do with the model, and how its own images fall short of the ideal case."""
-        parts = [*(["scores"] if self.access == "scores" else []), *([own] if (own := self.auxiliary.title) else [])]
-        return f"{self.kind} ({', '.join(parts)})" if parts else self.kind
+    def access_title(self) -> str:
+        """Whether it only asks for scores."""
+        return "scores" if self.access == "scores" else ""

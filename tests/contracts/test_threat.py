@@ -71,6 +71,17 @@ def test_knowing_everything_is_the_default() -> None:
     assert all(threats.validate_python({"kind": kind}).knows_defense == "parameters" for kind in THREATS.shipped)
 
 
+@pytest.mark.parametrize("kind", THREATS.shipped)
+def test_a_title_tells_what_is_known_of_the_defense_where_that_is_not_everything(kind: str) -> None:
+    unaware, algorithm, everything = (
+        threats.validate_python({"kind": kind, "knows_defense": known, "auxiliary": {"count": 100}}).title
+        for known in KNOWLEDGE
+    )
+    assert everything == f"{kind} (100 images)"
+    assert unaware == f"{kind} (unaware of defenses; 100 images)"
+    assert algorithm == f"{kind} (knows no parameters; 100 images)"
+
+
 def test_a_malicious_server_is_a_curious_one_that_does_not_follow_the_protocol() -> None:
     for settings in ({}, {"aggregates": False}, {"aggregates": False, "queries": False}):
         curious, malicious = (
