@@ -24,7 +24,8 @@ def test_the_card_tells_who_holds_what_and_who_sees_what() -> None:
         "crosses        up: 1 x 8 x 8 smashed values per image, labels; down: cut gradients",
         "defenses       none (none), noise (gaussian_noise)",
         "targets        16 private images",
-        "split_network (unaware of defenses) sees or knows smashed data, pairs of its own images with their smashed data",
+        "split_network (unaware of defenses) sees or knows smashed data, "
+        "pairs of its own images with their smashed data",
         "linear_inverse (under split_network (unaware of defenses), inference leak of round 3) needs smashed data, "
         "pairs of its own images with their smashed data",
     ]

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator
 
 from fedsplit.attacks.base import Attack, Check, Reads, ask, legible, release_varies
-from fedsplit.layers.decoder_training import DecoderTraining, Material, decode
+from fedsplit.layers.decoder_training import DecoderTraining, Material
 from fedsplit.numerics.fingerprint import fingerprint
 from fedsplit.records.leak import Asset, Leak
 from fedsplit.records.reconstruction import Evidence, Reconstruction
@@ -82,13 +82,15 @@ class InverseNetwork(Attack):
             self.adversarial,
         )
         run = training.run(material, leak.image_shape, seeds)
+        ridge = " beside a ridge of everything" if run.rest else ""
+        releases = "fresh releases" if material.release is not None else "one release"
+        critic = f", critic of weight {self.adversarial:g}" if self.adversarial else ""
         settings = (
             f"learning rate {run.rate:g}, weights of epoch {run.best_epoch} of {self.epochs}, "
-            f"sites {run.start.sites.name}, {'fresh releases' if material.release is not None else 'one release'}"
-            f"{f', critic of weight {self.adversarial:g}' if self.adversarial else ''}"
+            f"sites {run.start.sites.name}{ridge}, {releases}{critic}"
         )
         evidence = Evidence(run.losses, fingerprint(run.start), fingerprint(run.last), settings)
-        return Reconstruction(decode(run.best, leak.smashed), evidence)
+        return Reconstruction(run.decode(leak.smashed), evidence)
 
 
 def _material(leak: Leak, seeds: Seeds) -> Material:

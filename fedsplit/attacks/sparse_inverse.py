@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 
 from fedsplit.attacks.base import Attack
-from fedsplit.layers.decoder_training import DecoderTraining, Material, decode
+from fedsplit.layers.decoder_training import DecoderTraining, Material
 from fedsplit.layers.linear_map import fit_linear_maps
 from fedsplit.layers.sparse_coding import SparseCodingLayer
 from fedsplit.layers.undo import Sight
@@ -153,7 +153,7 @@ def _decoded(leak: Leak, walk: Walk, judges: Tensor, judged: _Trail, targets: _T
         Seeds(int(torch.randint(2**62, (), generator=rng))),
     )
     name = f"decoder of {len(images)} walked images, weights of epoch {run.best_epoch}, {_place(walk, level)}"
-    return Guess(name, decode(run.best, found).double(), decode(run.best, known).double(), judges)
+    return Guess(name, run.decode(found).double(), run.decode(known).double(), judges)
 
 
 def _place(walk: Walk, level: int) -> str:

@@ -21,7 +21,8 @@ class Decoder(nn.Module):
     the rest. Three networks add to it, all silent at first, so that an untrained decoder is that ridge, or the mean
     image where the ridge found nothing: `local`, at each site, for the client's non-linearity; `context`, a
     bottleneck from all smashed data to all pixels, for what sites know about each other; `refinement`, convolutions
-    at half resolution, for what images look like.
+    at half resolution, for what images look like. Beside the ridge something else may be known of the image; how much
+    of it is believed, all of it at first, is learned, too.
     """
 
     scale: Tensor
@@ -47,20 +48,23 @@ class Decoder(nn.Module):
             last = _silent(nn.Linear(bottleneck, prod(image)))
             self.context = nn.Sequential(nn.Flatten(), nn.Linear(prod(cut), bottleneck), nn.ReLU(), last)
         self.refinement = Refinement(image[0], max(1, width // _NARROWER_REFINEMENT))
+        self.belief = nn.Parameter(torch.ones(()))
         # What the map gives for smashed data of zero.
         self.bias = nn.Parameter(start.predict(torch.zeros_like(start.smashed_mean)))
         self.to(start.weight)
         with torch.no_grad():
             self.linear.weight.copy_(start.weight.T * scale)
 
-    def forward(self, smashed: Tensor) -> Tensor:
-        """(n, *cut) -> (n, *image), not clamped."""
+    def forward(self, smashed: Tensor, known: Tensor | None = None) -> Tensor:
+        """(n, *cut) -> (n, *image), not clamped. known: (n, *image), what else is to be added."""
         scaled = smashed / self.scale
         linear = self.sites.apply(scaled, self.linear.weight, None)
         local = self.local(self.sites.apply(scaled, self.local_input.weight, self.local_input.bias))
         images = self.sites.assemble(linear + local) + self.bias
         if self.context is not None:
             images = images + self.context(scaled).view_as(images)
+        if known is not None:
+            images = images + self.belief * known
         return images + self.refinement(images)
 
 

@@ -4,8 +4,10 @@ Hoerl and Kennard, "Ridge regression: biased estimation for nonorthogonal proble
 leave-one-out identity is that of Allen's PRESS statistic (Technometrics 1974), here for blocks of rows.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,21 +22,151 @@ _CHUNK = 4096
 
 
 @dataclass(frozen=True)
+class _Axes(ABC):
+    """The principal axes of the features that were fitted. mean: (m,). values: (r,) eigenvalues of their scatter,
+    ascending. vectors: in columns, the eigenvectors."""
+
+    mean: Tensor
+    values: Tensor
+    vectors: Tensor
+
+    @abstractmethod
+    def scores(self, features: Tensor) -> Tensor:
+        """(k, m) -> (k, r) in float64, the centred features on the axes."""
+
+    @abstractmethod
+    def own_scores(self, features: Tensor, rows: Tensor) -> Tensor:
+        """Those of some of the features that were fitted, at less cost where there is less to do. -> (k, r)."""
+
+    @abstractmethod
+    def loads(self, features: Tensor, target: Tensor) -> Tensor:
+        """(n, m) and centred (n, outputs), all that were fitted -> (r, outputs), scores times targets."""
+
+    @abstractmethod
+    def back(self, on_axes: Tensor) -> Tensor:
+        """(r, outputs) -> (m, outputs)."""
+
+    def by_scores(self, outputs: int) -> bool:
+        """Whether a prediction of so many outputs goes by scores, since weights would be more numbers than the rows."""
+        del outputs
+        return False
+
+
+class _Primal(_Axes):
+    """Of no more features than rows; vectors: (m, r)."""
+
+    def scores(self, features: Tensor) -> Tensor:
+        return (features.double() - self.mean) @ self.vectors
+
+    def own_scores(self, features: Tensor, rows: Tensor) -> Tensor:
+        return self.scores(features[rows])
+
+    def loads(self, features: Tensor, target: Tensor) -> Tensor:
+        moment = torch.zeros(features.shape[1], target.shape[1], dtype=torch.float64, device=features.device)
+        for some, theirs in zip(features.split(_CHUNK), target.split(_CHUNK), strict=True):
+            moment += (some.double() - self.mean).T @ theirs
+        return self.vectors.T @ moment
+
+    def back(self, on_axes: Tensor) -> Tensor:
+        return self.vectors @ on_axes
+
+
+@dataclass(frozen=True)
+class _Dual(_Axes):
+    """Of fewer rows than features, which stay at hand: (n, m). vectors: (n, r), of the rows."""
+
+    features: Tensor
+
+    def scores(self, features: Tensor) -> Tensor:
+        return _products(features, self.features, self.mean) @ (self.vectors * _inverse(self.values.sqrt()))
+
+    def own_scores(self, features: Tensor, rows: Tensor) -> Tensor:
+        del features
+        return self.vectors[rows] * self.values.sqrt()
+
+    def loads(self, features: Tensor, target: Tensor) -> Tensor:
+        del features
+        return self.values.sqrt()[:, None] * (self.vectors.T @ target)
+
+    def back(self, on_axes: Tensor) -> Tensor:
+        combination = self.vectors @ (_inverse(self.values.sqrt())[:, None] * on_axes)
+        return torch.cat([away.T @ combination for (away,) in _centered_columns(self.mean, self.features)])
+
+    def by_scores(self, outputs: int) -> bool:
+        return len(self.features) <= outputs
+
+
+@dataclass(frozen=True)
 class Ridge:
     """prediction = features @ weight + intercept.
 
-    weight: (features, outputs). intercept: (outputs,). strength: the chosen one of the strengths tried.
-    errors: the mean squared leave-one-out error of each strength, in order.
+    axes: of the features, and loads: (r, outputs), of the targets on them. target_mean: (outputs,).
+    strength: the chosen one of the strengths tried, and inverse: (r,), what it makes of every axis.
+    errors: the mean squared leave-one-out error of each strength, in order. dtype: of what comes out.
     """
 
-    weight: Tensor
-    intercept: Tensor
+    axes: _Axes
+    loads: Tensor
+    target_mean: Tensor
     strength: float
+    inverse: Tensor
     errors: tuple[float, ...]
+    dtype: torch.dtype
+
+    @cached_property
+    def weight(self) -> Tensor:
+        """(features, outputs)."""
+        return self._weight.to(self.dtype)
+
+    @cached_property
+    def intercept(self) -> Tensor:
+        """(outputs,)."""
+        return (self.target_mean - self.axes.mean @ self._weight).to(self.dtype)
+
+    @cached_property
+    def _weight(self) -> Tensor:
+        return self.axes.back(self.inverse[:, None] * self.loads)
 
     def predict(self, features: Tensor) -> Tensor:
         """(n, features) -> (n, outputs)."""
+        if self.axes.by_scores(len(self.target_mean)):
+            return self.on_axes(self.axes.scores(features))
         return features @ self.weight + self.intercept
+
+    def on_axes(self, scores: Tensor) -> Tensor:
+        """(n, r) -> (n, outputs)."""
+        return (scores @ (self.inverse[:, None] * self.loads) + self.target_mean).to(self.dtype)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a ridge would predict, had it not known one of its rows.
+
+    scores: (rows, r), of the rows on its axes. residuals: (rows, outputs), each row's target less what the fit to all
+    others predicts of it.
+    """
+
+    ridge: Ridge
+    scores: Tensor
+    residuals: Tensor
+
+    def predict(self, rows: Tensor, features: Tensor) -> Tensor:
+        """(k,) and (k, features) -> (k, outputs): of features[i], by the fit to all rows but rows[i].
+
+        The identity behind it: a row whose target is what the others predict of it changes no fit, so the row counts
+        with its residual alone.
+        """
+        scores = self.ridge.axes.scores(features)
+        counts = (scores * self.ridge.inverse * self.scores[rows]).sum(dim=1) + 1 / len(self.scores)
+        return self.ridge.on_axes(scores) - counts[:, None].to(self.residuals) * self.residuals[rows]
+
+
+def leave_out(ridge: Ridge, features: Tensor, targets: Tensor) -> LeftOut:
+    """One by one, the rows that `ridge` was fitted to. features: (n, m). targets: (n, outputs)."""
+    rows = torch.arange(len(features), device=features.device)
+    scores = ridge.axes.own_scores(features, rows)
+    judged = _Judged(ridge.loads, scores, targets.double() - ridge.target_mean, len(features), 1)
+    return LeftOut(ridge, scores, judged.left_out(ridge.inverse).to(targets))
 
 
 def fit_ridge(
@@ -62,98 +194,58 @@ def fit_ridges(
     judged: int = JUDGED,
 ) -> tuple[Ridge, ...]:
     """As `fit_ridge`, for several targets that each have a strength of their own, at the price of about one."""
-    feature_mean = features.mean(dim=0, dtype=torch.float64)
-    target_means = [target.mean(dim=0, dtype=torch.float64) for target in targets]
-    centered = [target.double() - mean for target, mean in zip(targets, target_means, strict=True)]
+    axes = _axes(features)
     rows = _judged_rows(len(features), block, judged).to(features.device)
-    solve = _primal if features.shape[0] >= features.shape[1] else _dual
-    solutions = solve(features, feature_mean, centered, rows)
-    return tuple(
-        _choose(_LeftOut(solution, some[rows], len(features), block), strengths, feature_mean, mean, target.dtype)
-        for solution, some, mean, target in zip(solutions, centered, target_means, targets, strict=True)
-    )
+    scores = axes.own_scores(features, rows)
+
+    def fit(target: Tensor) -> Ridge:
+        mean = target.mean(dim=0, dtype=torch.float64)
+        centered = target.double() - mean
+        loads = axes.loads(features, centered)
+        left_out = _Judged(loads, scores, centered[rows], len(features), block)
+        inverses = [_inverse(axes.values + strength * axes.values[-1]) for strength in strengths]
+        errors = tuple(left_out.left_out(inverse).square().mean().item() for inverse in inverses)
+        best = min(range(len(strengths)), key=errors.__getitem__)
+        return Ridge(axes, loads, mean, strengths[best], inverses[best], errors, target.dtype)
+
+    return tuple(fit(target) for target in targets)
 
 
-def _choose(
-    left_out: "_LeftOut", strengths: Sequence[float], feature_mean: Tensor, target_mean: Tensor, dtype: torch.dtype
-) -> Ridge:
-    solution = left_out.solution
-    penalties = [strength * solution.values[-1] for strength in strengths]
-    errors = tuple(left_out.error(penalty) for penalty in penalties)
-    best = min(range(len(strengths)), key=errors.__getitem__)
-    weight = solution.weight(_inverse(solution.values + penalties[best]))
-    intercept = target_mean - feature_mean @ weight
-    return Ridge(weight.to(dtype), intercept.to(dtype), strengths[best], errors)
+def _axes(features: Tensor) -> _Axes:
+    mean = features.mean(dim=0, dtype=torch.float64)
+    rows, count = features.shape
+    if rows < count:
+        return _Dual(mean, *_spectrum(_products(features, features, mean)), features)
+    scatter = torch.zeros(count, count, dtype=torch.float64, device=features.device)
+    # By rows, since many draws in float64 may not fit into memory.
+    for some in features.split(_CHUNK):
+        away = some.double() - mean
+        scatter += away.T @ away
+    return _Primal(mean, *_spectrum(scatter))
 
 
 @dataclass(frozen=True)
-class _Solution:
-    """Every ridge fit of one target, in the basis of the features' principal axes.
+class _Judged:
+    """Rows that are left out, block by block. scores: (judged rows, r) and targets: (judged rows, outputs), centred.
+    rows: how many were fitted. block: how many are left out together."""
 
-    values: (r,) eigenvalues of the scatter, ascending. loads: (r, outputs), scores times targets.
-    scores: (judged rows, r), centred features on the axes. weight: the inverse of (values + penalty) -> (m, outputs).
-    """
-
-    values: Tensor
     loads: Tensor
     scores: Tensor
-    weight: Callable[[Tensor], Tensor]
-
-
-def _primal(features: Tensor, mean: Tensor, targets: Sequence[Tensor], judged: Tensor) -> list[_Solution]:
-    count = features.shape[1]
-    scatter = torch.zeros(count, count, dtype=torch.float64, device=features.device)
-    moments = [torch.zeros(count, target.shape[1], dtype=torch.float64, device=features.device) for target in targets]
-    # By rows, since many draws in float64 may not fit into memory.
-    for some, *theirs in zip(features.split(_CHUNK), *(target.split(_CHUNK) for target in targets), strict=True):
-        centered = some.double() - mean
-        scatter += centered.T @ centered
-        moments = [moment + centered.T @ target for moment, target in zip(moments, theirs, strict=True)]
-    values, axes = _spectrum(scatter)
-    scores = (features[judged].double() - mean) @ axes
-
-    def solution(loads: Tensor) -> _Solution:
-        return _Solution(values, loads, scores, lambda inverse: axes @ (loads * inverse[:, None]))
-
-    return [solution(axes.T @ moment) for moment in moments]
-
-
-def _dual(features: Tensor, mean: Tensor, targets: Sequence[Tensor], judged: Tensor) -> list[_Solution]:
-    gram = torch.zeros(len(features), len(features), dtype=torch.float64, device=features.device)
-    for centered in _centered_columns(features, mean):
-        gram += centered @ centered.T
-    values, vectors = _spectrum(gram)
-    scores = vectors[judged] * values.sqrt()
-
-    def solution(projected: Tensor) -> _Solution:
-        def weight(inverse: Tensor) -> Tensor:
-            combination = vectors @ (inverse[:, None] * projected)
-            return torch.cat([centered.T @ combination for centered in _centered_columns(features, mean)])
-
-        return _Solution(values, projected * values.sqrt()[:, None], scores, weight)
-
-    return [solution(vectors.T @ target) for target in targets]
-
-
-@dataclass(frozen=True)
-class _LeftOut:
-    """Blocks of rows predicted by the fit to all others: their residual, times the inverse of one minus leverage."""
-
-    solution: _Solution
     targets: Tensor
     rows: int
     block: int
 
-    def error(self, penalty: Tensor) -> float:
-        inverse = _inverse(self.solution.values + penalty)
-        residual = self.targets - self.solution.scores @ (self.solution.loads * inverse[:, None])
+    def left_out(self, inverse: Tensor) -> Tensor:
+        """(judged rows, outputs): less what the fit to all other blocks predicts: their residual, times the inverse of
+        one minus leverage."""
+        residual = self.targets - self.scores @ (self.loads * inverse[:, None])
         if self.rows == self.block:
             # Nothing is left to fit: all that can be asked is how it fits.
-            return residual.square().mean().item()
-        scores = self.solution.scores.unflatten(0, (-1, self.block))
+            return residual
+        scores = self.scores.unflatten(0, (-1, self.block))
         leverage = (scores * inverse) @ scores.mT + 1 / self.rows
         remainder = torch.eye(self.block, dtype=leverage.dtype, device=leverage.device) - leverage
-        return torch.linalg.solve(remainder, residual.unflatten(0, (-1, self.block))).square().mean().item()
+        return torch.linalg.solve(remainder, residual.unflatten(0, (-1, self.block))).flatten(0, 1)
 
 
 def _judged_rows(rows: int, block: int, judged: int) -> Tensor:
@@ -162,10 +254,18 @@ def _judged_rows(rows: int, block: int, judged: int) -> Tensor:
     return (chosen[:, None] * block + torch.arange(block)).flatten()
 
 
-def _centered_columns(features: Tensor, mean: Tensor) -> Iterator[Tensor]:
+def _products(some: Tensor, others: Tensor, mean: Tensor) -> Tensor:
+    """(k, m), (n, m) -> (k, n) inner products of what they are away from the mean."""
+    found = torch.zeros(len(some), len(others), dtype=torch.float64, device=some.device)
+    for one, other in _centered_columns(mean, some, others):
+        found = found + one @ other.T
+    return found
+
+
+def _centered_columns(mean: Tensor, *features: Tensor) -> Iterator[tuple[Tensor, ...]]:
     # By columns, since wide features in float64 may not fit into memory.
-    for columns, center in zip(features.split(_CHUNK, dim=1), mean.split(_CHUNK), strict=True):
-        yield columns.double() - center
+    for center, *columns in zip(mean.split(_CHUNK), *(some.split(_CHUNK, dim=1) for some in features), strict=True):
+        yield tuple(some.double() - center for some in columns)
 
 
 def _spectrum(scatter: Tensor) -> tuple[Tensor, Tensor]:

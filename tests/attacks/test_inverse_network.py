@@ -1,17 +1,19 @@
 """The decoder learns what a line cannot, keeps its best weights, and asks for fresh noise."""
 
+from math import prod
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedsplit.attacks.inverse_network import InverseNetwork
 from fedsplit.attacks.linear_inverse import LinearInverse
 from fedsplit.layers.critic import Critic
 from fedsplit.layers.decoder_training import _pulled
 from fedsplit.progress import observed_by
+from fedsplit.records.images import Shape
 from fedsplit.seeding import Seeds
 from tests.attacks.leaks import Case, Release, case, map_client, noisy, rows_client, undefended, useless
 
@@ -31,6 +33,21 @@ def test_it_beats_the_best_linear_guess_on_a_rectified_client():
     linear = LinearInverse().reconstruct(about.leak, Seeds(0)("attack")).images
     network = reconstruct(QUICK.model_copy(update={"epochs": 20}), about)
     assert about.error(network.images) < 0.7 * about.error(linear)
+
+
+def scrambled_client(shape: Shape) -> nn.Module:
+    """Every place of what crosses sees the whole image, so that no two places can share a map."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), 6 * 12 * 12), nn.ReLU(), nn.Unflatten(1, (6, 12, 12)))
+
+
+@pytest.mark.parametrize("release", [undefended, noisy])
+def test_where_no_places_share_a_map_it_starts_from_a_ridge_of_everything_and_gets_nearer(release: Release):
+    about = case(scrambled_client, release)
+    linear = about.error(LinearInverse().reconstruct(about.leak, Seeds(0)("attack")).images)
+    guess = reconstruct(QUICK.model_copy(update={"epochs": 20}), about)
+    assert "beside a ridge of everything" in guess.evidence.settings
+    assert about.error(guess.images) < 0.95 * linear
+    assert "ridge" not in reconstruct(QUICK, case()).evidence.settings
 
 
 def test_a_rate_that_ends_in_no_number_at_all_is_not_chosen():

@@ -37,10 +37,12 @@ def decoder(start: SiteMap, smashed: Tensor, seed: int = 0, depth: int = 2) -> D
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_untrained_it_is_the_map_it_starts_from(cut: tuple[int, ...], image: Shape, dtype: torch.dtype):
     smashed, start = example(cut, image, dtype)
-    guess = decoder(start, smashed)(smashed)
+    network = decoder(start, smashed)
+    guess = network(smashed)
     assert guess.shape == (60, *image)
     assert guess.dtype == dtype
     torch.testing.assert_close(guess, start.predict(smashed), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(network(smashed, guess), 2 * guess)
 
 
 @pytest.mark.parametrize(("cut", "image"), SHAPES)
@@ -51,7 +53,7 @@ def test_every_parameter_moves_within_three_steps(cut: tuple[int, ...], image: S
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(3):
         optimizer.zero_grad()
-        (network(smashed) - smashed.mean()).square().mean().backward()
+        (network(smashed, start.predict(smashed)) - smashed.mean()).square().mean().backward()
         optimizer.step()
     still = [name for (name, now), old in zip(network.named_parameters(), before, strict=True) if torch.equal(now, old)]
     assert not still
