@@ -141,14 +141,10 @@ def _train(
     adversarial: float = 0.0,
 ) -> Run:
     decoder, count = copy.deepcopy(start), len(material.images)
-    rates = {
-        id(decoder.linear.weight): rate * min(1.0, _INPUTS / decoder.sites.features),
-        id(decoder.belief): _BELIEF_RATE,
-    }
-    groups = [{"params": [one], "lr": rates.get(id(one), rate)} for one in decoder.parameters()]
+    peaks = _peak_rates(decoder, rate)
+    groups = [{"params": [own], "lr": peak} for own, peak in zip(decoder.parameters(), peaks, strict=True)]
     optimizer = torch.optim.Adam(groups, fused=True)
     steps = epochs * -(-count // batch_size)
-    peaks = [group["lr"] for group in groups]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=steps, pct_start=0.15)
     losses = [F.mse_loss(material.images.mean(dim=0, keepdim=True).expand_as(material.images), material.images).item()]
     best, best_epoch, best_loss = start, 0, _validation_loss(start, rest, material)
@@ -177,6 +173,13 @@ def _train(
         if loss < best_loss:
             best, best_epoch, best_loss = copy.deepcopy(decoder), epoch, loss
     return Run(start, rest, rate, best, best_epoch, decoder, loss, tuple(losses))
+
+
+def _peak_rates(decoder: Decoder, rate: float) -> list[float]:
+    """Of its parameters, in order."""
+    slower = rate * min(1.0, _INPUTS / decoder.sites.features)
+    special = {id(decoder.linear.weight): slower, id(decoder.belief): _BELIEF_RATE}
+    return [special.get(id(parameter), rate) for parameter in decoder.parameters()]
 
 
 def _pulled(rebuilt: Tensor, images: Tensor, critic: Critic, adversarial: float) -> Tensor:
