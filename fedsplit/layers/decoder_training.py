@@ -113,13 +113,14 @@ def decode(decoder: Decoder, seen: Tensor, rest: Remainder | None = None) -> Ten
 
 def _start(material: Material, image: Shape) -> tuple[SiteMap, Remainder | None]:
     """The map that all sites share, or the mean image where that is nearer to validation images; and, where they are
-    nearer still to a ridge from everything to everything, by more than a standard error, what that knows beyond."""
+    nearer still to a ridge from everything to everything, by more than a standard error, what that knows beyond. But
+    not where images are released anew: of the noise a ridge knows one draw, and training sees as many as it likes."""
     seen, images = material.seen, material.images
     shared = fit_site_map(seen, images, sites_of(tuple(seen.shape[1:]), image))
     silent = replace(shared, weight=torch.zeros_like(shared.weight))
     judged, truth = material.validation_seen, material.validation_images
     start = min(shared, silent, key=lambda one: F.mse_loss(one.predict(judged), truth).item())
-    if start.sites.count == 1:
+    if start.sites.count == 1 or material.release is not None:
         return start, None
     ridge = fit_ridge(seen.flatten(1), images.flatten(1))
     guesses = start.predict(judged), ridge.predict(judged.flatten(1)).view_as(truth)
@@ -153,11 +154,9 @@ def _train(
         total = torch.zeros((), dtype=torch.float64, device=material.images.device)
         for rows in torch.randperm(count, generator=rng).to(material.images.device).split(batch_size):
             images, seen = material.images[rows], material.seen[rows]
-            known = None if rest is None else rest.known[rows]
             if material.release is not None:
                 seen = material.release(images, rng).to(seen)
-                known = None if rest is None else rest.predict_without(rows, seen)
-            rebuilt = decoder(seen, known)
+            rebuilt = decoder(seen, None if rest is None else rest.known[rows])
             step_loss = F.mse_loss(rebuilt, images)
             optimizer.zero_grad()
             if critic is None:

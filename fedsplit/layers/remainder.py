@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedsplit.layers.site_map import SiteMap
-from fedsplit.numerics.ridge import LeftOut, Ridge, leave_out
+from fedsplit.numerics.ridge import Ridge, left_out_residuals
 
 _CHUNK = 256
 
@@ -22,24 +22,15 @@ class Remainder:
 
     ridge: Ridge
     shared: SiteMap
-    left_out: LeftOut
     known: Tensor
 
     def predict(self, seen: Tensor) -> Tensor:
         """(n, *cut) -> (n, *image)."""
         guess = torch.cat([self.ridge.predict(some.flatten(1)) for some in seen.split(_CHUNK)])
-        return self._less_shared(guess, seen)
-
-    def predict_without(self, rows: Tensor, seen: Tensor) -> Tensor:
-        """What is seen of the fitted images `rows` in other releases, (k, *cut) -> (k, *image)."""
-        return self._less_shared(self.left_out.predict(rows, seen.flatten(1)), seen)
-
-    def _less_shared(self, guess: Tensor, seen: Tensor) -> Tensor:
         return guess.unflatten(1, self.shared.sites.image) - self.shared.predict(seen)
 
 
 def remainder(ridge: Ridge, shared: SiteMap, seen: Tensor, images: Tensor) -> Remainder:
     """Of a ridge that was fitted to these. seen: (n, *cut). images: (n, *image)."""
-    left_out = leave_out(ridge, seen.flatten(1), images.flatten(1))
-    known = images - left_out.residuals.view_as(images) - shared.predict(seen)
-    return Remainder(ridge, shared, left_out, known)
+    residuals = left_out_residuals(ridge, seen.flatten(1), images.flatten(1)).view_as(images)
+    return Remainder(ridge, shared, images - residuals - shared.predict(seen))

@@ -138,35 +138,12 @@ class Ridge:
         return (scores @ (self.inverse[:, None] * self.loads) + self.target_mean).to(self.dtype)
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """What a ridge would predict, had it not known one of its rows.
-
-    scores: (rows, r), of the rows on its axes. residuals: (rows, outputs), each row's target less what the fit to all
-    others predicts of it.
-    """
-
-    ridge: Ridge
-    scores: Tensor
-    residuals: Tensor
-
-    def predict(self, rows: Tensor, features: Tensor) -> Tensor:
-        """(k,) and (k, features) -> (k, outputs): of features[i], by the fit to all rows but rows[i].
-
-        The identity behind it: a row whose target is what the others predict of it changes no fit, so the row counts
-        with its residual alone.
-        """
-        scores = self.ridge.axes.scores(features)
-        counts = (scores * self.ridge.inverse * self.scores[rows]).sum(dim=1) + 1 / len(self.scores)
-        return self.ridge.on_axes(scores) - counts[:, None].to(self.residuals) * self.residuals[rows]
-
-
-def leave_out(ridge: Ridge, features: Tensor, targets: Tensor) -> LeftOut:
-    """One by one, the rows that `ridge` was fitted to. features: (n, m). targets: (n, outputs)."""
-    rows = torch.arange(len(features), device=features.device)
-    scores = ridge.axes.own_scores(features, rows)
+def left_out_residuals(ridge: Ridge, features: Tensor, targets: Tensor) -> Tensor:
+    """Of each row that `ridge` was fitted to, what the fit to all others says too little. features: (n, m).
+    targets, and what comes back: (n, outputs)."""
+    scores = ridge.axes.own_scores(features, torch.arange(len(features), device=features.device))
     judged = _Judged(ridge.loads, scores, targets.double() - ridge.target_mean, len(features), 1)
-    return LeftOut(ridge, scores, judged.left_out(ridge.inverse).to(targets))
+    return judged.left_out(ridge.inverse).to(targets)
 
 
 def fit_ridge(

@@ -40,14 +40,22 @@ def scrambled_client(shape: Shape) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), 6 * 12 * 12), nn.ReLU(), nn.Unflatten(1, (6, 12, 12)))
 
 
-@pytest.mark.parametrize("release", [undefended, noisy])
-def test_where_no_places_share_a_map_it_starts_from_a_ridge_of_everything_and_gets_nearer(release: Release):
-    about = case(scrambled_client, release)
+def test_where_no_places_share_a_map_it_starts_from_a_ridge_of_everything_and_gets_nearer():
+    about = case(scrambled_client)
     linear = about.error(LinearInverse().reconstruct(about.leak, Seeds(0)("attack")).images)
     guess = reconstruct(QUICK.model_copy(update={"epochs": 20}), about)
     assert "beside a ridge of everything" in guess.evidence.settings
     assert about.error(guess.images) < 0.95 * linear
     assert "ridge" not in reconstruct(QUICK, case()).evidence.settings
+
+
+def test_where_noise_can_be_drawn_anew_no_ridge_of_one_draw_is_told():
+    attack = QUICK.model_copy(update={"epochs": 20})
+    for queries in (True, False):
+        about = case(scrambled_client, noisy, queries=queries)
+        guess = reconstruct(attack, about)
+        assert ("ridge" in guess.evidence.settings) is not queries
+        assert about.error(guess.images) < about.error(LinearInverse().reconstruct(about.leak, Seeds(0)("a")).images)
 
 
 def test_a_rate_that_ends_in_no_number_at_all_is_not_chosen():
