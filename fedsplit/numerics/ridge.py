@@ -116,16 +116,12 @@ class Ridge:
     @cached_property
     def weight(self) -> Tensor:
         """(features, outputs)."""
-        return self._weight.to(self.dtype)
+        return self.axes.back(self.inverse[:, None] * self.loads).to(self.dtype)
 
     @cached_property
     def intercept(self) -> Tensor:
-        """(outputs,)."""
-        return (self.target_mean - self.axes.mean @ self._weight).to(self.dtype)
-
-    @cached_property
-    def _weight(self) -> Tensor:
-        return self.axes.back(self.inverse[:, None] * self.loads)
+        """(outputs,). Of the weights as they were rounded, so that at the mean of the features nothing is off."""
+        return (self.target_mean - self.axes.mean @ self.weight.double()).to(self.dtype)
 
     def predict(self, features: Tensor) -> Tensor:
         """(n, features) -> (n, outputs)."""
