@@ -222,8 +222,8 @@ def test_an_attack_meets_only_the_threats_that_feed_it() -> None:
         *(("split_network", "linear_inverse", number) for number in (1, 3)),
         *(("curious_server", "linear_inverse", number) for number in (1, 3)),
         ("curious_server", "Labelled", 3),
-        *(("curious_server-2", "linear_inverse", number) for number in (1, 3)),
-        ("curious_server-2", "Labelled", 3),
+        *(("curious_server (no client weights)", "linear_inverse", number) for number in (1, 3)),
+        ("curious_server (no client weights)", "Labelled", 3),
     ]
     recording = scenario.recording(next(scenario.cells))
     assert recording.inference == (1, 3) and recording.training == (3,)

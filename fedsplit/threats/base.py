@@ -32,8 +32,11 @@ class Threat(Component):
 
     @property
     def title(self) -> str:
-        """The kind, and what this adversary may, knows and has, where that is not the strongest of its kind."""
-        limits = "; ".join(filter(None, (self.access_title, _LIMITS[self.knows_defense], self.auxiliary.title)))
+        """The kind, and what this adversary may, knows and has, where that is not the usual of its kind."""
+        patient = "repeated answers" if self.repeats else ""
+        limits = "; ".join(
+            filter(None, (self.access_title, patient, _LIMITS[self.knows_defense], self.auxiliary.title))
+        )
         return f"{self.kind} ({limits})" if limits else self.kind
 
     @property
@@ -70,6 +73,13 @@ def held_by_server(*, aggregates: bool, queries: bool) -> frozenset[Asset]:
     if aggregates:
         granted.add(Asset.CLIENT_WEIGHTS)
     return frozenset(granted)
+
+
+def server_limits(*, aggregates: bool, queries: bool) -> str:
+    """What such a server lacks, in words."""
+    if aggregates:
+        return ""
+    return "no client weights" if queries else "no client weights, no queries"
 
 
 THREATS: Family[Threat] = Family("threats", Threat)

@@ -1,7 +1,7 @@
 """The server itself: it follows the protocol and keeps all it sees."""
 
 from fedsplit.records.leak import Asset
-from fedsplit.threats.base import Threat, held_by_server
+from fedsplit.threats.base import Threat, held_by_server, server_limits
 
 
 class CuriousServer(Threat):
@@ -20,3 +20,8 @@ class CuriousServer(Threat):
     def grants(self) -> frozenset[Asset]:
         """Everything at the server; client weights unless somebody else averages."""
         return held_by_server(aggregates=self.aggregates, queries=self.queries)
+
+    @property
+    def access_title(self) -> str:
+        """What it lacks where somebody else averages; who has the weights needs no queries."""
+        return server_limits(aggregates=self.aggregates, queries=self.queries)

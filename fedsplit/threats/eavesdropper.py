@@ -15,3 +15,8 @@ class Eavesdropper(Threat):
         """Smashed data and all gradients that cross; queries unless switched off."""
         seen = frozenset({Asset.SMASHED, Asset.CUT_GRADIENTS, Asset.HEAD_GRADIENTS})
         return seen | {Asset.CLIENT_QUERIES} if self.queries else seen
+
+    @property
+    def access_title(self) -> str:
+        """Whether it cannot ask."""
+        return "" if self.queries else "no queries"

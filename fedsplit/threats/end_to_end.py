@@ -20,3 +20,8 @@ class EndToEnd(Threat):
     def grants(self) -> frozenset[Asset]:
         """The outputs, and answers or pairs to learn from."""
         return frozenset({Asset.SMASHED, Asset.CLIENT_QUERIES if self.queries else Asset.AUXILIARY_PAIRS})
+
+    @property
+    def access_title(self) -> str:
+        """Whether it cannot ask."""
+        return "" if self.queries else "no queries"

@@ -92,6 +92,6 @@ def test_it_takes_a_threat_that_waits() -> None:
     )
     assert [(duel.threat_name, duel.attack_name) for duel in scenario.duels] == [
         ("split_network", "linear_inverse"),
-        ("curious_server", "linear_inverse, mean of 3"),
-        ("curious_server", "linear_inverse"),
+        ("curious_server (repeated answers)", "linear_inverse, mean of 3"),
+        ("curious_server (repeated answers)", "linear_inverse"),
     ]

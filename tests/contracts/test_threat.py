@@ -1,5 +1,6 @@
 """What every threat promises; a plug-in passes it by being added to SETTINGS."""
 
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -16,6 +17,9 @@ SETTINGS: list[dict[str, Any]] = [
     *({"kind": kind, "knows_defense": known} for kind in THREATS.shipped for known in KNOWLEDGE),
     *({"kind": kind, "repeats": True} for kind in THREATS.shipped),
     {"kind": "eavesdropper", "queries": False},
+    {"kind": "end_to_end", "queries": False},
+    {"kind": "curious_server", "queries": False},
+    {"kind": "malicious_server", "aggregates": False},
     {"kind": "curious_server", "aggregates": False},
     {"kind": "curious_server", "aggregates": False, "queries": False},
     {"kind": "plug_and_play", "access": "scores"},
@@ -80,6 +84,13 @@ def test_a_title_tells_what_is_known_of_the_defense_where_that_is_not_everything
     assert everything == f"{kind} (100 images)"
     assert unaware == f"{kind} (unaware of defenses; 100 images)"
     assert algorithm == f"{kind} (knows no parameters; 100 images)"
+
+
+def test_two_of_a_kind_share_a_title_only_where_they_may_and_know_the_same() -> None:
+    for one, other in combinations((threats.validate_python(settings) for settings in SETTINGS), 2):
+        assert (one.title == other.title) == (
+            (one.kind, one.assets, one.knows_defense) == (other.kind, other.assets, other.knows_defense)
+        )
 
 
 def test_a_malicious_server_is_a_curious_one_that_does_not_follow_the_protocol() -> None:
