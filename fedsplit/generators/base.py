@@ -42,7 +42,7 @@ __all__ = [
     "imitated",
 ]
 
-_FORMAT = 1
+_FORMAT = 2
 """Of what is remembered. It grows whenever the same settings train to other weights."""
 _WEIGHTS = "network.safetensors"
 _TRAINING = "training.json"

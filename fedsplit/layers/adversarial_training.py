@@ -5,7 +5,8 @@ and Nowozin, ICML 2018; lazily: Karras et al., CVPR 2020), and the mean of the g
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor, nn
@@ -22,6 +23,8 @@ _MOST_HELD_OUT = 500
 _LEAST_HELD_OUT = 20
 _SHIFT = 1 / 8
 _HOLE = 1 / 3
+_ATTEMPTS = 3
+_SLOWER = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,10 @@ class AdversarialTraining:
     of its steps; 0: there is none. averaging: what a step keeps of the mean weights; 0: the last weights count.
     disguised: the critic sees images shifted and partly covered. evaluations: how often the quality is looked at, where
     it is; patience: how many of these may pass without a better one; None: all of them, and quality plays no part.
+
+    A training that diverges is begun again at a third of the rates, twice at most. Either its losses are no longer
+    finite, or patience runs out over samples farther from held-out images than one of these over and over would be: a
+    critic that is never wrong teaches nothing any more, and the images are all black, say.
     """
 
     steps: int
@@ -59,6 +66,31 @@ class AdversarialTraining:
 
         critic: (images, labels) -> (n,) logits of being real. labels: (n,), None where nobody looks at them.
         """
+        begun = copy.deepcopy((synthesizer.state_dict(), critic.state_dict()))
+        found: list[_Outcome] = []
+        for attempt in range(_ATTEMPTS):
+            synthesizer.load_state_dict(begun[0])
+            critic.load_state_dict(begun[1])
+            slower = replace(self, rate=self.rate * _SLOWER**attempt, critic_rate=self.critic_rate * _SLOWER**attempt)
+            with suppress(FloatingPointError):
+                found.append(slower._once(synthesizer, critic, images, labels, seeds, tell))
+                if not found[-1].diverged:
+                    break
+        if not found:
+            remedy = "lower the generator's rate, or raise its penalty"
+            raise EngineError("the losses are no longer finite", at="training a generator", remedy=remedy)
+        return min(found, key=lambda outcome: outcome.distance).best.finished(labels, seeds("styles"))
+
+    def _once(
+        self,
+        synthesizer: Synthesizer,
+        critic: nn.Module,
+        images: Tensor,
+        labels: Tensor | None,
+        seeds: Seeds,
+        tell: Tell,
+    ) -> "_Outcome":
+        """One attempt. FloatingPointError where the losses are no longer finite."""
         learned, held_out = self._parted(len(images), seeds("held out"))
         with seeds.fork("quality"):
             quality = SampleQuality(images[held_out]) if len(held_out) else None
@@ -73,20 +105,19 @@ class AdversarialTraining:
             if step % every and step != self.steps:
                 continue
             distance = None if quality is None else quality.distance(_samples(match.averaged, held_out, labels, seeds))
-            report = Progress(step, self.steps, *match.losses(), distance)
+            report = Progress(step, self.steps, self.rate, *match.losses(), distance)
             if not math.isfinite(report.loss + report.critic_loss):
-                remedy = "lower the generator's rate, or raise its penalty"
-                raise EngineError("the losses are no longer finite", at="training a generator", remedy=remedy)
+                raise FloatingPointError
             tell(report)
-            if distance is None:
+            if quality is None or distance is None:
                 continue
             if distance < least:
                 best, least, waited = copy.deepcopy(match.averaged), distance, 0
             else:
                 waited += 1
                 if waited == self.patience:
-                    break
-        return best.finished(labels, seeds("styles"))
+                    return _Outcome(best, least, diverged=not distance < quality.of_one_image())
+        return _Outcome(best, least, diverged=False)
 
     def _parted(self, count: int, rng: Generator) -> tuple[Tensor, Tensor]:
         """Which to learn from, and which to judge by; none of these where nobody asks, or they would be too few."""
@@ -95,6 +126,15 @@ class AdversarialTraining:
         if self.patience is None or held < _LEAST_HELD_OUT:
             held = 0
         return order[held:], order[:held]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Of an attempt. distance: of samples of the best weights from held-out images; infinite where none were."""
+
+    best: Synthesizer
+    distance: float
+    diverged: bool
 
 
 class _Match:

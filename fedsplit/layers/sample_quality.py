@@ -1,6 +1,7 @@
 """How far samples are from images that a generator has not learned from, in the features of a random network: strided
 convolutions whose weights nobody trained tell strokes from noise well enough to choose between generators."""
 
+import statistics
 import sys
 
 import torch
@@ -12,6 +13,7 @@ from fedsplit.numerics.kernel_distance import kernel_distance
 _WIDTHS = (32, 64, 64)
 _SPREAD = 0.1
 _FEW = 2
+_REPEATED = 10
 
 
 class SampleQuality:
@@ -39,9 +41,17 @@ class SampleQuality:
     @torch.no_grad()
     def distance(self, samples: Tensor) -> float:
         """(n, channels, height, width) -> about 0 where they could be held-out images, more where they could not."""
-        features = self._standardised(samples)
+        return self._distance(self._standardised(samples))
+
+    def _distance(self, features: Tensor) -> float:
         farther = chamfer_distance(features, self._held_out) / max(self._gap, sys.float_info.min) - 1
         return kernel_distance(features, self._held_out) + farther
+
+    def of_one_image(self) -> float:
+        """The distance of samples that are all one and the same held-out image: the median over some of them."""
+        count = len(self._held_out)
+        some = self._held_out[: min(_REPEATED, count)]
+        return statistics.median(self._distance(one.expand(count, -1)) for one in some)
 
     def _standardised(self, images: Tensor) -> Tensor:
         return (self._network(images) - self._mean) / self._scale

@@ -14,12 +14,13 @@ _STYLES = 4096
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is. step: of how many steps at most. loss: of the generator, critic_loss: of what judges it,
-    means since the last report. quality: a distance of samples from held-out images, the smaller the better; None
-    where none were held out."""
+    """How far a training is. step: of how many steps at most. rate: of the generator; a training that diverged begins
+    again with a lower one. loss: of the generator, critic_loss: of what judges it, means since the last report.
+    quality: a distance of samples from held-out images, the smaller the better; None where none were held out."""
 
     step: int
     steps: int
+    rate: float
     loss: float
     critic_loss: float
     quality: float | None

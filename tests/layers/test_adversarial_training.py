@@ -59,6 +59,7 @@ def test_quality_is_none_on_more_of_the_same_and_worse_on_blurred_or_identical_i
 def judged(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     distances: list[float] = []
     monkeypatch.setattr(SampleQuality, "distance", lambda self, samples: distances.pop(0))  # pyright: ignore
+    monkeypatch.setattr(SampleQuality, "of_one_image", lambda self: 5.0)  # pyright: ignore
     return distances
 
 
@@ -70,6 +71,53 @@ def test_the_best_weights_are_returned_and_patience_ends_the_training(judged: li
     judged[:] = [3.0, 1.0]
     ended = trained(replace(QUICK, steps=4, evaluations=2, averaging=0.5, patience=3))
     assert fingerprint(found) == fingerprint(ended), "the weights after the second look"
+
+
+def test_a_training_that_diverges_is_begun_again_at_a_third_of_the_rate_and_the_best_weights_of_all_count(
+    judged: list[float],
+) -> None:
+    how = replace(QUICK, averaging=0.5, patience=2)
+    judged += [3.0, 4.0, 6.0, 4.0, 2.0, 6.0, 5.0, 3.0, 6.0, 6.0]
+    reports: list[Progress] = []
+    found = trained(how, reports=reports)
+    assert not judged, "three attempts, and no more"
+    assert [report.quality for report in reports] == [3.0, 4.0, 6.0, 4.0, 2.0, 6.0, 5.0, 3.0, 6.0, 6.0]
+    rates = [0.002] * 3 + [0.002 / 3] * 4 + [0.002 / 9] * 3
+    assert [report.rate for report in reports] == pytest.approx(rates)
+    judged[:] = [4.0, 2.0]
+    slower = replace(how, steps=4, evaluations=2, rate=0.002 / 3, critic_rate=0.002 / 3)
+    assert fingerprint(found) == fingerprint(trained(slower)), "all random numbers are the first attempt's"
+
+
+def test_a_training_that_ends_near_its_images_or_was_still_learning_is_not_begun_again(judged: list[float]) -> None:
+    how = replace(QUICK, averaging=0.5, patience=2)
+    for distances in ([3.0, 9.0, 4.9], [9.0, 8.0, 7.0, 6.0, 8.0, 5.5], [9.0, 8.0, 7.0, 6.0, 5.5, 9.0]):
+        judged[:] = distances
+        reports: list[Progress] = []
+        trained(how, reports=reports)
+        assert [report.quality for report in reports] == distances
+        assert {report.rate for report in reports} == {0.002}
+
+
+def test_a_rate_at_which_all_goes_wrong_comes_to_images_all_the_same() -> None:
+    wild = replace(QUICK, steps=60, batch_size=8, rate=0.1, critic_rate=0.1, penalty=1.0, averaging=0.9, patience=3)
+    wild = replace(wild, evaluations=20)
+    reports: list[Progress] = []
+    trained(wild, reports=reports)
+    by_rate = {rate: [report.quality or 0.0 for report in reports if report.rate == rate] for rate in (0.1, 0.1 / 3)}
+    assert min(by_rate[0.1]) > 5
+    assert min(by_rate[0.1 / 3]) < 1
+
+
+def test_many_of_one_image_are_farther_than_other_images_and_nearer_than_noise() -> None:
+    with Seeds(1).fork("quality"):
+        quality = SampleQuality(IMAGES)
+    noise = torch.rand(IMAGES.shape, generator=Generator().manual_seed(0))
+    repeated = quality.of_one_image()
+    assert 10 * abs(quality.distance(pictures(240, SHAPE, seed=1).pixels)) < repeated < quality.distance(noise)
+    with Seeds(1).fork("quality"):
+        first = SampleQuality(IMAGES[:1].expand(30, -1, -1, -1))
+    assert first.of_one_image() == pytest.approx(first.distance(IMAGES[:1].expand(30, -1, -1, -1)))
 
 
 def test_without_patience_nothing_is_held_out_and_the_last_weights_count() -> None:
